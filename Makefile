@@ -1,0 +1,83 @@
+# `make demo` trains a StyleGAN2 on pictures, `make test` runs the tests. Both need Python 3.10 or later (with headers and venv), a C++
+# compiler and make; they install the rest, into the active virtual environment, or else into .venv here.
+
+# The torch of the project's own .venv; an active environment's torch is used as it is.
+TORCH := torch==2.13.0
+PYTHON := python3
+DEMO_MINUTES := 10
+# One worker per core at most; the tests' tensors are tiny, so each worker gets one thread.
+TEST_WORKERS := 2
+
+ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
+ENV := $(or $(ACTIVE),.venv)
+BIN := $(ENV)/bin/
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
+
+# A stamp says what was installed into which environment; one that is older than an environment made anew counts for nothing.
+STAMP := build/stamps/$(subst /,_,$(abspath $(ENV)))
+ifeq ($(wildcard $(BIN)python),)
+$(shell rm -f $(STAMP)-*)
+endif
+
+.PHONY: help build demo test test-matrix bench lint format clean
+
+help:
+	@echo 'make demo         draw faces, train a StyleGAN2 on them for DEMO_MINUTES=$(DEMO_MINUTES) minutes, name the grid of generated pictures'
+	@echo 'make test         build, and run the tests on TEST_WORKERS=$(TEST_WORKERS) processes'
+	@echo 'make build        build the libraries in place'
+	@echo 'make bench        measure the ops against the limits of this machine'
+	@echo 'make test-matrix  run the op tests from one wheel on several versions of torch (slow downloads)'
+	@echo 'make lint         check style and format;  make format mends them'
+	@echo 'make clean        remove what the build left; .venv and runs stay'
+	@echo
+	@echo 'environment: $(ENV)$(if $(ACTIVE), (active),)'
+
+$(STAMP)-env: $(wildcard $(ENV)/pyvenv.cfg)
+ifeq ($(ACTIVE),)
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later is needed: make PYTHON=...")'
+	test -x $(BIN)python || $(PYTHON) -m venv $(ENV)
+	$(BIN)python -m pip install --quiet 'setuptools>=77' wheel ninja '$(TORCH)'
+else
+	$(BIN)python -m pip install --quiet 'setuptools>=77' wheel ninja 'torch>=2.10'
+endif
+	@mkdir -p $(@D) && touch $@
+
+$(STAMP)-build: $(STAMP)-env $(SOURCES)
+	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[train,demo,test]'
+	@touch $@
+
+$(STAMP)-bench $(STAMP)-dev: $(STAMP)-%: $(STAMP)-build
+	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[$*]'
+	@touch $@
+
+build: $(STAMP)-build
+
+demo: $(STAMP)-build
+	test -e runs/demo/data.zip || $(BIN)stylegan-ops dataset dicebear:avataaars runs/demo/data.zip --resolution 32 --count 10000
+	$(BIN)stylegan-ops train runs/demo/data.zip --outdir runs/demo/train --preset demo --minutes $(DEMO_MINUTES)
+
+test: $(STAMP)-build
+	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n $(TEST_WORKERS) tests
+
+test-matrix: $(STAMP)-build
+	.ci/build-wheel $(BIN)python
+	.ci/test-wheel $(PYTHON) torch==2.10.0
+	.ci/test-wheel $(PYTHON) torch==2.13.0
+	.ci/test-wheel $(PYTHON) torch
+
+bench: $(STAMP)-bench
+	$(BIN)python -m benchmarks
+
+lint: $(STAMP)-dev
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+	$(BIN)clang-format --dry-run --Werror $(filter csrc/%,$(SOURCES))
+
+format: $(STAMP)-dev
+	$(BIN)ruff check --fix .
+	$(BIN)ruff format .
+	$(BIN)clang-format -i $(filter csrc/%,$(SOURCES))
+
+clean:
+	rm -rf build dist *.egg-info stylegan_ops/_build_info.json stylegan_ops/*.so
+	find stylegan_ops tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

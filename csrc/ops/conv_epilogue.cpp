@@ -1,0 +1,131 @@
+// Tensor side of conv_epilogue and conv_epilogue_backward.
+#include "conv_epilogue.h"
+
+#include "tensor.h"
+
+namespace stylegan_ops {
+namespace {
+
+constexpr int64_t kContiguousRun = 512;   // pixels of a backward work item; a block of the kernel
+constexpr int64_t kItemElements = 32768;  // of a channels_last work item
+
+int64_t run_length(int64_t channels, int64_t pixels, Layout layout) {
+  const int64_t run = layout == Layout::kContiguous ? kContiguousRun : kItemElements / std::max<int64_t>(1, channels);
+  return std::max<int64_t>(1, std::min(run, pixels));
+}
+
+void check_image(const Tensor& y) { STD_TORCH_CHECK(y.dim() == 4, "conv_epilogue: the image must have 4 dimensions (got ", y.dim(), ")"); }
+
+int64_t noise_samples(const OptionalTensor& noise, const Tensor& y) {
+  if (!noise.has_value()) return 0;
+  STD_TORCH_CHECK(noise->dim() == 4 && (noise->size(0) == y.size(0) || noise->size(0) == 1), "conv_epilogue: noise must be [N or 1, 1, H, W]");
+  return noise->size(0);
+}
+
+Tensor reduced(const Tensor& partial, std::vector<int64_t> size, ScalarType dtype) {
+  Tensor total = zeros(partial, std::move(size), dtype);
+  add_partial_sums(partial, total);
+  return total;
+}
+
+}  // namespace
+
+void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength, OptionalTensor bias,
+                        const Activation& activation, Tensor& out) {
+  const int64_t n = y.size(0), c = y.size(1), pixels = y.size(2) * y.size(3);
+  ConvEpilogueParams p{};
+  p.y = y.const_data_ptr();
+  p.scale = operand(scale, y, n * c, "conv_epilogue: scale");
+  p.noise_stride = noise_samples(noise, y) == n && n > 1 ? pixels : 0;
+  p.noise = operand(noise, y, noise_samples(noise, y) * pixels, "conv_epilogue: noise");
+  p.strength = operand(strength, y, 1, "conv_epilogue: noise_strength");
+  p.bias = operand(bias, y, c, "conv_epilogue: bias");
+  p.out = out.mutable_data_ptr();
+  p.channels = c, p.pixels = pixels;
+  p.layout = layout_of(dense_format(y));
+  p.run = run_length(c, pixels, p.layout);
+  p.runs = (pixels + p.run - 1) / p.run;
+  p.dtype = dtype_of(y);
+  p.activation = activation;
+  if (y.numel() == 0) return;
+  const bool planes = p.layout == Layout::kContiguous;
+  torch::stable::parallel_for(0, planes ? n * c : n * p.runs, grain(planes ? pixels : p.run * c),
+                              [&](int64_t begin, int64_t end) { cpu::conv_epilogue(p, begin, end); });
+}
+
+Tensor conv_epilogue(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength, OptionalTensor bias, int64_t act,
+                     double alpha, double gain, double clamp) {
+  check_image(y);
+  const MemoryFormat format = dense_format(y);
+  Tensor out = empty_dense(y, sizes_of(y), format);
+  conv_epilogue_into(dense(y, format), scale, noise, strength, bias, activation(act, alpha, gain, clamp), out);
+  return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const Tensor& dout, OptionalTensor ref, OptionalTensor y,
+                                                                          OptionalTensor scale, OptionalTensor noise, OptionalTensor strength,
+                                                                          int64_t act, double alpha, double gain, double clamp, int64_t wants) {
+  check_image(dout);
+  const bool wants_scale = wants & 1, wants_noise = wants & 2, wants_strength = wants & 4, wants_bias = wants & 8;
+  const MemoryFormat format = dense_format(y.has_value() ? *y : ref.has_value() ? *ref : dout);
+  const int64_t n = dout.size(0), c = dout.size(1), pixels = dout.size(2) * dout.size(3);
+  const Tensor grad = dense(dout, format);
+  for (OptionalTensor* t : {&ref, &y}) {
+    if (!t->has_value()) continue;
+    check_same(dout, **t, "conv_epilogue_backward: images");
+    *t = dense(**t, format);
+  }
+  STD_TORCH_CHECK(y.has_value() || !wants_scale, "conv_epilogue_backward: the gradient of scale needs y");
+  STD_TORCH_CHECK(noise.has_value() || !(wants_noise || wants_strength), "conv_epilogue_backward: the gradient of noise needs noise");
+  Tensor dy = empty_dense(dout, sizes_of(dout), format);
+
+  ConvEpilogueBackwardParams p{};
+  p.activation = activation(act, alpha, gain, clamp);
+  STD_TORCH_CHECK(ref.has_value() || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)), "conv_epilogue_backward: ref is missing");
+  p.layout = layout_of(format);
+  p.run = run_length(c, pixels, p.layout);
+  p.runs = (pixels + p.run - 1) / p.run;
+  p.channels = c, p.pixels = pixels;
+  const int64_t samples = noise_samples(noise, dout), rows = n * p.runs;
+  p.noise_stride = samples == n && n > 1 ? pixels : 0;
+  const auto sums = [&](bool wanted, int64_t numel) { return zeros(dout, {wanted ? numel : 0}, ScalarType::Double); };
+  const Tensor scale_sums = sums(wants_scale, rows * c), bias_sums = sums(wants_bias, rows * c);
+  const Tensor strength_sums = sums(wants_strength, rows), noise_sums = sums(wants_noise, n * pixels);
+  const auto pointer = [](bool wanted, const Tensor& t) { return wanted ? static_cast<double*>(t.mutable_data_ptr()) : nullptr; };
+  p.dout = grad.const_data_ptr();
+  p.ref = ref.has_value() ? ref->const_data_ptr() : nullptr;
+  p.y = y.has_value() ? y->const_data_ptr() : nullptr;
+  p.scale = operand(scale, dout, n * c, "conv_epilogue: scale");
+  p.noise = operand(noise, dout, samples * pixels, "conv_epilogue: noise");
+  p.strength = operand(strength, dout, 1, "conv_epilogue: noise_strength");
+  p.dy = dy.mutable_data_ptr();
+  p.partial_scale = pointer(wants_scale, scale_sums);
+  p.partial_bias = pointer(wants_bias, bias_sums);
+  p.partial_strength = pointer(wants_strength, strength_sums);
+  p.partial_noise = pointer(wants_noise, noise_sums);
+  p.dtype = dtype_of(dout);
+  if (dout.numel() > 0)
+    torch::stable::parallel_for(0, rows, grain(p.run * c), [&](int64_t begin, int64_t end) { cpu::conv_epilogue_backward(p, begin, end); });
+
+  // The second stage: sums of the runs' rows, for scale sample by sample.
+  const ScalarType small = accumulate_type(dout);
+  Tensor dscale = zeros(dout, wants_scale ? std::vector<int64_t>{n, c} : std::vector<int64_t>{0}, small);
+  if (wants_scale) {
+    for (int64_t i = 0; i < n; ++i) {
+      Tensor row = torch::stable::select(dscale, 0, i);
+      add_partial_sums(torch::stable::narrow(const_cast<Tensor&>(scale_sums), 0, i * p.runs * c, p.runs * c), row);
+    }
+  }
+  const auto total = [&](bool wanted, const Tensor& partial, std::vector<int64_t> size) {
+    return wanted ? reduced(partial, std::move(size), small) : zeros(dout, {0}, small);
+  };
+  return {dy, dscale, total(wants_noise, noise_sums, {samples, 1, dout.size(2), dout.size(3)}), total(wants_strength, strength_sums, {}),
+          total(wants_bias, bias_sums, {c})};
+}
+
+}  // namespace stylegan_ops
+
+STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, STYLEGAN_OPS_DEVICE, m) {
+  m.impl("conv_epilogue", TORCH_BOX(&stylegan_ops::conv_epilogue));
+  m.impl("conv_epilogue_backward", TORCH_BOX(&stylegan_ops::conv_epilogue_backward));
+}

@@ -1,0 +1,50 @@
+// conv_epilogue: out = clamp(act(y * scale + noise * strength + bias) * gain) behind a convolution, and its backward in one pass.
+#pragma once
+
+#include "bias_act.h"
+#include "kernel.h"
+
+namespace stylegan_ops {
+
+// A work item is a run of `run` pixels of one sample where the layout is channels_last, else one (n, c) plane.
+struct ConvEpilogueParams {
+  const void* y;         // [N, C, pixels] or [N, pixels, C]
+  const void* scale;     // [N, C] in the accumulation dtype, or null for 1
+  const void* noise;     // [N or 1, pixels] in the accumulation dtype, or null
+  const void* strength;  // [] in the accumulation dtype, or null for 1
+  const void* bias;      // [C] in the accumulation dtype, or null
+  void* out;             // like y; may be y itself
+  int64_t channels, pixels;
+  int64_t noise_stride;  // from one sample's noise to the next: pixels, or 0 where all share it
+  int64_t run, runs;     // pixels in a run, runs in a sample
+  Layout layout;
+  DType dtype;
+  Activation activation;
+};
+
+// dz = dout * da/dz, then dy = dz * scale and the sums. A work item is a run of pixels of one sample in both layouts; each leaves its sums in
+// a row of its own, and a second stage adds the rows in a fixed order.
+struct ConvEpilogueBackwardParams {
+  const void* dout;          // [N, C, pixels] or [N, pixels, C]
+  const void* ref;           // like dout: what da/dz is a function of (see bias_act.h), or null for linear
+  const void* y;             // like dout: the epilogue's input, or null where no gradient of scale is wanted
+  const void* scale;         // [N, C], or null
+  const void* noise;         // [N or 1, pixels], or null
+  const void* strength;      // [], or null
+  void* dy;                  // like dout
+  double* partial_scale;     // [N, runs, C]: sums of dz * y, or null
+  double* partial_bias;      // [N, runs, C]: sums of dz, or null
+  double* partial_strength;  // [N, runs]: sums of dz * noise, or null
+  double* partial_noise;     // [N, pixels]: sums of dz * strength over the channels, or null
+  int64_t channels, pixels;
+  int64_t noise_stride;
+  int64_t run, runs;
+  Layout layout;
+  DType dtype;
+  Activation activation;
+};
+
+STYLEGAN_OPS_CPU_KERNEL(conv_epilogue, ConvEpilogueParams)
+STYLEGAN_OPS_CPU_KERNEL(conv_epilogue_backward, ConvEpilogueBackwardParams)
+
+}  // namespace stylegan_ops

@@ -1,0 +1,125 @@
+// The Tensor side's few tools: checks that keep kernels inside memory, layouts, dtypes, allocation. Python has checked the arguments before.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "bias_act.h"
+#include "kernel.h"
+
+#define STYLEGAN_OPS_DEVICE CPU
+
+namespace stylegan_ops {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+inline DType dtype_of(const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Double:
+      return DType::kFloat64;
+    case ScalarType::Float:
+      return DType::kFloat32;
+    case ScalarType::BFloat16:
+      return DType::kBFloat16;
+    case ScalarType::Half:
+      return DType::kFloat16;
+    default:
+      STD_TORCH_CHECK(false, "stylegan_ops: the dtype must be float64, float32, bfloat16 or float16");
+  }
+}
+
+// The dtype in which an op computes, and of its small operands and reductions.
+inline ScalarType accumulate_type(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// channels_last if that is the only format the 4-D tensor lies in, else contiguous. Mirrors dense_format() in Python.
+inline MemoryFormat dense_format(const Tensor& t) {
+  if (t.dim() != 4 || t.is_contiguous()) return MemoryFormat::Contiguous;
+  int64_t expected = 1;
+  for (int64_t d : {1, 3, 2, 0}) {
+    if (t.size(d) != 1 && t.stride(d) != expected) return MemoryFormat::Contiguous;
+    expected *= t.size(d);
+  }
+  return MemoryFormat::ChannelsLast;
+}
+
+inline Layout layout_of(MemoryFormat format) {
+  return format == MemoryFormat::ChannelsLast ? Layout::kChannelsLast : Layout::kContiguous;
+}
+
+inline Tensor empty(const Tensor& like, std::vector<int64_t> size, ScalarType dtype, MemoryFormat format = MemoryFormat::Contiguous) {
+  return torch::stable::empty(size, dtype, std::nullopt, like.device(), std::nullopt, format);
+}
+
+inline Tensor empty_dense(const Tensor& like, std::vector<int64_t> size, MemoryFormat format) {
+  return empty(like, std::move(size), like.scalar_type(), format);
+}
+
+inline Tensor zeros(const Tensor& like, std::vector<int64_t> size, ScalarType dtype) {
+  Tensor t = empty(like, std::move(size), dtype);
+  return torch::stable::zero_(t);
+}
+
+inline std::vector<int64_t> sizes_of(const Tensor& t) { return {t.sizes().begin(), t.sizes().end()}; }
+
+// The tensor itself if it lies densely in the format already, else a copy that does.
+inline Tensor dense(const Tensor& t, MemoryFormat format) {
+  if (dense_format(t) == format && (format == MemoryFormat::ChannelsLast || t.is_contiguous())) return t;
+  return torch::stable::contiguous(t, format);
+}
+
+// A small operand as the kernels read it: contiguous, of the given dtype and number of elements, or a null pointer.
+inline const void* operand(OptionalTensor& t, const Tensor& x, int64_t numel, const char* what) {
+  if (!t.has_value()) return nullptr;
+  STD_TORCH_CHECK(t->numel() == numel, "stylegan_ops: ", what, " must have ", numel, " elements (got ", t->numel(), ")");
+  STD_TORCH_CHECK(t->scalar_type() == accumulate_type(x), "stylegan_ops: ", what, " must be of the accumulation dtype");
+  t = dense(*t, MemoryFormat::Contiguous);
+  return t->const_data_ptr();
+}
+
+inline void check_same(const Tensor& a, const Tensor& b, const char* what) {
+  bool same = a.dim() == b.dim() && a.scalar_type() == b.scalar_type();
+  for (int64_t d = 0; same && d < a.dim(); ++d) same = a.size(d) == b.size(d);
+  STD_TORCH_CHECK(same, "stylegan_ops: ", what, " must have the same shape and dtype");
+}
+
+inline Activation activation(int64_t act, double alpha, double gain, double clamp) {
+  STD_TORCH_CHECK(act >= 0 && act <= static_cast<int64_t>(Act::kSwish), "stylegan_ops: unknown activation ", act);
+  return {static_cast<Act>(act), alpha, gain, clamp < 0 ? std::numeric_limits<double>::quiet_NaN() : clamp};
+}
+
+// total[j] = sum over i of partial[i, j], in a fixed order whatever the number of threads that made the rows. Partial is double.
+inline void add_partial_sums(const Tensor& partial, Tensor& total) {
+  const int64_t columns = total.numel(), rows = columns == 0 ? 0 : partial.numel() / columns;
+  const double* in = static_cast<const double*>(partial.const_data_ptr());
+  std::vector<double> sums(columns, 0.0);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) sums[j] += in[i * columns + j];
+  for (int64_t j = 0; j < columns; ++j) {
+    if (total.scalar_type() == ScalarType::Double)
+      static_cast<double*>(total.mutable_data_ptr())[j] = sums[j];
+    else
+      static_cast<float*>(total.mutable_data_ptr())[j] = static_cast<float>(sums[j]);
+  }
+}
+
+// Work items per thread, at least, so that a thread is worth its start.
+inline int64_t grain(int64_t elements_per_item) { return std::max<int64_t>(1, 32768 / std::max<int64_t>(1, elements_per_item)); }
+
+}  // namespace stylegan_ops

@@ -1,0 +1,100 @@
+"""The one place where an implementation is chosen: `auto`, `native` or `reference`.
+
+The device is not an implementation: a tensor's device and dtype decide, through PyTorch's dispatcher, which native kernel runs.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from . import _library
+
+NAMES = ("auto", "native", "reference")
+NATIVE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+_default = "auto"  # a module global, not a ContextVar: Dynamo can trace it
+_warned: set[str] = set()
+
+
+def check_name(where: str, name: str) -> None:
+    if name not in NAMES:
+        raise ValueError(f"{where}: impl must be one of {', '.join(NAMES)} (got {name!r})")
+
+
+@contextmanager
+def use_impl(name: str) -> Iterator[None]:
+    """Sets the implementation of every op called inside a `with` block; a call's own `impl=` wins.
+
+    Args:
+        name: `"auto"` (native where there is a kernel for device and dtype, else reference, with one warning), `"native"` (an error where
+            there is none) or `"reference"` (plain PyTorch).
+
+    Raises:
+        ValueError: for another name.
+    """
+    global _default
+    check_name("use_impl", name)
+    before, _default = _default, name
+    try:
+        yield
+    finally:
+        _default = before
+
+
+def why_not_native(x: torch.Tensor) -> str | None:
+    """The reason why no native kernel serves this tensor, with its remedy; None when one does."""
+    if x.dtype not in NATIVE_DTYPES:
+        return f"there is no kernel for {x.dtype}; use float64, float32, bfloat16 or float16"
+    library = _library.compiled(x.device.type)
+    if library.loaded:
+        return None
+    return f"{library.reason}; {library.remedy}" if library.remedy else str(library.reason)
+
+
+def is_native(op: str, impl: str | None, x: torch.Tensor) -> bool:
+    """Decides whether `op` runs natively on `x`; warns once per reason when `auto` has to fall back."""
+    name = _default if impl is None else impl
+    if name == "auto" and x.dtype in NATIVE_DTYPES and _library.compiled(x.device.type).loaded:
+        return True
+    check_name(op, name)
+    if name == "reference":
+        return False
+    reason = why_not_native(x)
+    if reason is None:
+        return True
+    if name == "native":
+        raise RuntimeError(f"{op}: impl='native' has no kernel for {x.dtype} on {x.device.type}: {reason}")
+    if reason not in _warned and not torch.compiler.is_compiling():
+        _warned.add(reason)
+        warnings.warn(f"{op} runs on the PyTorch reference: {reason}", RuntimeWarning, stacklevel=3)
+    return False
+
+
+def explain(op_name: str, *tensors: torch.Tensor) -> str:
+    """Says in one sentence which implementation a call of an op would use now, and why.
+
+    Args:
+        op_name: one of the public ops, e.g. `"upfirdn2d"`.
+        *tensors: the tensors of the call, the image first; without any, a float32 CPU tensor is meant.
+
+    Returns:
+        A sentence that begins with `native` or `reference`.
+
+    Raises:
+        ValueError: for an unknown op.
+    """
+    from . import ops
+
+    if op_name not in ops.NAMES:
+        raise ValueError(f"explain: op_name must be one of {', '.join(ops.NAMES)} (got {op_name!r})")
+    x = tensors[0] if tensors else torch.empty(0)
+    kind = f"{str(x.dtype).removeprefix('torch.')} on {x.device.type}"
+    if _default == "reference":
+        return f"reference: use_impl('reference') is in force ({kind})"
+    reason = why_not_native(x)
+    if reason is not None:
+        return f"reference: {reason} ({kind})"
+    variant = f", {ops.cpu_variant()} kernels" if x.device.type == "cpu" else ""
+    return f"native: {kind}{variant}"

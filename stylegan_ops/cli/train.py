@@ -1,0 +1,136 @@
+"""`stylegan-ops train`: train a StyleGAN2."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stylegan_ops import explain, keep_freed_memory
+
+if TYPE_CHECKING:
+    from stylegan_ops.training import Processes, Trainer, TrainingConfig
+
+ARCHITECTURES = click.Choice(["orig", "skip", "resnet"])
+PRECISIONS = click.Choice(["auto", "float32", "bfloat16", "float16"])
+
+
+@click.command(name="train", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("data", type=click.Path(exists=True))
+@click.option("--outdir", required=True, type=click.Path(), help="Folder for checkpoints, grids and logs; must not hold another run.")
+@click.option("--resume", metavar="PATH|latest", help="Go on from this checkpoint, or from the newest one in --outdir.")
+@click.option("--preset", type=click.Choice(["demo"]), help="Settings to start from: demo is for small faces on two CPU cores.")
+@click.option("--kimg", type=float, metavar="K", help="End after K thousand real images in all. [default: 25000]")
+@click.option("--minutes", type=float, metavar="M", help="End after M minutes in all, those of a resumed run counted.")
+@click.option("--batch", "batch_size", type=int, metavar="IMAGES", help="Images in a step, over all processes. [default: 8 to 32]")
+@click.option("--glr", "g_lr", type=float, metavar="RATE", help="Adam's learning rate for G. [default: 0.0025; 0.002 from 512 px]")
+@click.option("--dlr", "d_lr", type=float, metavar="RATE", help="Adam's learning rate for D. [default: 0.0025; 0.002 from 512 px]")
+@click.option("--r1-gamma", type=float, metavar="GAMMA", help="Weight of R1; 0 for none. [default: 0.0002 * pixels / batch]")
+@click.option("--path-weight", type=float, metavar="W", help="Weight of the path length; 0 for none. [default: ln 2 / (ln px - ln 2)]")
+@click.option("--style-mixing", type=float, metavar="P", help="Share of generated images with two styles. [default: 0.9]")
+@click.option("--ema-kimg", type=float, metavar="K", help="Half-life of G's average, thousand images. [default: batch * 10 / 32]")
+@click.option("--channel-base", type=int, metavar="N", help="Channels times resolution of a layer. [default: 8192 to 32768]")
+@click.option("--channel-max", type=int, metavar="N", help="Most channels of a layer. [default: 256 up to 64 px, else 512]")
+@click.option("--mapping-layers", type=int, metavar="N", help="Layers of the mapping network. [default: 8]")
+@click.option("--z-dim", type=int, metavar="N", help="Size of the input latent z. [default: 512]")
+@click.option("--w-dim", type=int, metavar="N", help="Size of the intermediate latent w. [default: 512]")
+@click.option("--g-arch", "g_architecture", type=ARCHITECTURES, help="Architecture of G. [default: skip]")
+@click.option("--d-arch", "d_architecture", type=ARCHITECTURES, help="Architecture of D. [default: resnet]")
+@click.option("--cond/--no-cond", "conditional", default=None, help="Train on the data set's labels. [default: --no-cond]")
+@click.option("--xflip/--no-xflip", default=None, help="Show each image mirrored too. [default: --no-xflip]")
+@click.option("--precision", type=PRECISIONS, help="Of the layers; auto is bfloat16 where that is fast, else float32. [default: auto]")
+@click.option("--compile/--no-compile", default=None, help="Compile the plain steps with torch.compile. [default: --no-compile]")
+@click.option("--seed", type=int, metavar="N", help="Of weights, latents, noise and data order. [default: 0]")
+@click.option("--workers", type=int, metavar="N", help="Processes that read images; 0 for none of their own. [default: 1]")
+@click.option("--threads", type=int, metavar="N", help="CPU threads of a training process. [default: torch's choice]")
+@click.option("--snapshot-kimg", type=float, metavar="K", help="Thousand images between snapshots (grid and checkpoint).")
+@click.option("--snapshot-minutes", type=float, metavar="M", help="Minutes between snapshots. [default: 10]")
+@click.option("--keep", "keep_checkpoints", type=int, metavar="N", help="Newest checkpoints that stay. [default: 2]")
+def command(data: str, outdir: str, resume: str | None, preset: str | None, **given: Any) -> None:
+    """Train a StyleGAN2 on DATA, a zip or folder written by `stylegan-ops dataset`.
+
+    Writes config.json, log.jsonl, tb/ (TensorBoard), reals.png, grids/kimgNNNNNN.png and checkpoint-IMAGES.pt to the folder. Ctrl-C
+    finishes the step, writes a checkpoint and says how to go on. A resumed run keeps the settings of its checkpoint; only lengths,
+    intervals, workers and threads may change.
+
+    \b
+    Examples:
+      stylegan-ops train faces32.zip --outdir runs/faces --preset demo
+      stylegan-ops train faces32.zip --outdir runs/faces --resume latest --minutes 60
+      torchrun --nproc_per_node 2 -m stylegan_ops train faces256.zip --outdir runs/big
+    """
+    keep_freed_memory()
+    try:
+        import PIL  # noqa: F401
+        import tensorboard  # noqa: F401
+        import tqdm  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f'{error.name} is not installed; run: pip install "stylegan_ops[train]"') from None
+    from stylegan_ops.training import CheckpointError, Processes, TrainingDiverged
+
+    processes = Processes.from_environment()
+    try:
+        _train(processes, data, outdir, resume, preset, given)
+    except (ValueError, OSError, CheckpointError, TrainingDiverged) as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        processes.close()
+
+
+def _train(processes: Processes, data: str, outdir: str, resume: str | None, preset: str | None, given: dict[str, Any]) -> None:
+    from stylegan_ops.data import ImageDataset
+    from stylegan_ops.training import Trainer, TrainingConfig, latest_checkpoint, load_checkpoint
+
+    dataset = ImageDataset(data)
+    state = None
+    if resume is None:
+        config = TrainingConfig.for_resolution(dataset.resolution, preset=preset, **given)
+    else:
+        state = load_checkpoint(latest_checkpoint(outdir) if resume == "latest" else resume, processes.device)
+        config = TrainingConfig.from_json(state["config"]).resumed_with({"preset": preset, **given})
+    dataset.xflip = config.xflip
+    trainer = Trainer(config, dataset, outdir, processes, resume=state)
+    if processes.rank == 0:
+        click.echo(_summary(trainer, data), err=True)
+    result = trainer.run()
+    if processes.rank == 0:
+        click.echo(f"Generated images: {result.grid}\nCheckpoint: {result.checkpoint}")
+        if result.signal:
+            click.echo(f"Stopped by {result.signal.name}. To go on:\n  {_resume_command(processes, data, outdir)}", err=True)
+    raise SystemExit(result.exit_code)
+
+
+def _summary(trainer: Trainer, data: str) -> str:
+    state, config, device = trainer.state, trainer.config, trainer.processes.device
+    import torch
+
+    sample = torch.empty(0, device=device, dtype=getattr(torch, config.precision))
+    sizes = {name: sum(p.numel() for p in network.parameters()) / 1e6 for name, network in (("G", state.G), ("D", state.D))}
+    side, kind = state.data["resolution"], {1: "grey", 3: "RGB"}[state.data["channels"]]
+    classes = f", {state.data['c_dim']} classes" if state.data["c_dim"] else ""
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    processes = f", {trainer.processes.world_size} processes" if trainer.processes.world_size > 1 else ""
+    lines = {
+        "data": f"{data}: {state.data['num_images']:,} images, {side}x{side} {kind}{classes}",
+        "networks": f"G ({config.g_architecture}) {sizes['G']:.2f} M, D ({config.d_architecture}) {sizes['D']:.2f} M parameters",
+        "runs on": f"{device}{threads}{processes}, {config.precision}{', compiled' if config.compile else ''}",
+        "operators": explain("modulated_conv2d", sample),
+        "steps": f"batch {config.batch_size}, learning rates {config.g_lr:g} and {config.d_lr:g}, R1 {config.r1_gamma:.4g}, "
+        f"path length {config.path_weight:.4g}, average {config.ema_kimg:g} kimg, seed {config.seed}",
+        "ends": f"after {_limits(config)}" + (f"; goes on from {state.images / 1000:.1f} kimg" if state.step else ""),
+        "writes to": str(trainer.outdir),
+    }
+    return "\n".join(f"{name:>10}  {text}" for name, text in lines.items())
+
+
+def _limits(config: TrainingConfig) -> str:
+    limits = ((config.kimg, "kimg"), (config.minutes, "minutes"))
+    return " or ".join(f"{limit:g} {unit}" for limit, unit in limits if limit is not None)
+
+
+def _resume_command(processes: Processes, data: str, outdir: str) -> str:
+    alone = ["stylegan-ops"]
+    together = ["torchrun", "--nproc_per_node", str(processes.world_size), "-m", "stylegan_ops"]
+    program = alone if processes.world_size == 1 else together
+    return shlex.join([*program, "train", data, "--outdir", outdir, "--resume", "latest"])

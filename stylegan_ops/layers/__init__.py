@@ -1,0 +1,25 @@
+"""Modules made of the operators: what the networks of the StyleGAN papers are built from."""
+
+from .discriminator_block import DiscriminatorBlock, DiscriminatorEpilogue
+from .equalized import EqualizedConv2d, EqualizedLinear
+from .mapping import MappingLayers, MappingNetwork
+from .minibatch_stddev import MinibatchStddev
+from .modulated import SynthesisLayer, ToRGB
+from .pixel_norm import PixelNorm
+from .resampling import Resampling
+from .synthesis_block import SynthesisBlock
+
+__all__ = [
+    "DiscriminatorBlock",
+    "DiscriminatorEpilogue",
+    "EqualizedConv2d",
+    "EqualizedLinear",
+    "MappingLayers",
+    "MappingNetwork",
+    "MinibatchStddev",
+    "PixelNorm",
+    "Resampling",
+    "SynthesisBlock",
+    "SynthesisLayer",
+    "ToRGB",
+]

@@ -1,0 +1,1 @@
+"""The networks of the StyleGAN papers, one module per paper."""

@@ -1,0 +1,24 @@
+"""The operators. One room per op: public function, reference, fakes and derivatives in `ops/<op>.py`."""
+
+from ._registry import cpu_variant
+from .bias_act import bias_act
+from .conv_epilogue import conv_epilogue
+from .modulated_conv2d import modulated_conv2d
+from .pixel_norm import pixel_norm
+from .upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
+
+NAMES = ("bias_act", "conv_epilogue", "modulated_conv2d", "pixel_norm", "upfirdn2d")
+
+__all__ = [
+    "NAMES",
+    "bias_act",
+    "conv_epilogue",
+    "cpu_variant",
+    "downsample2d",
+    "filter2d",
+    "modulated_conv2d",
+    "pixel_norm",
+    "setup_filter",
+    "upfirdn2d",
+    "upsample2d",
+]

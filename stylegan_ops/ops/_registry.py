@@ -1,0 +1,47 @@
+"""Gives the compiled operators their fakes and derivatives; without the compiled library there is nothing to register."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from .. import _library
+
+
+def native(name: str) -> Callable:
+    """The registered operator `stylegan_ops::name`."""
+    return getattr(torch.ops.stylegan_ops, name).default
+
+
+def register(name: str, *, fake: Callable, backward: Callable, setup_context: Callable | None = None) -> None:
+    """Registers the fake and the derivative of a compiled operator. Every operator has both: one without a derivative would silently cut the
+    graph of a second derivative."""
+    if not _library.LIBRARIES["cpu"].loaded:
+        return
+    torch.library.register_fake(f"stylegan_ops::{name}", fake)
+    torch.library.register_autograd(f"stylegan_ops::{name}", backward, setup_context=setup_context)
+
+
+def cpu_variant(select: str | None = None) -> str:
+    """The SIMD variant that the CPU kernels use: `baseline`, `avx2` or `avx512`.
+
+    Args:
+        select: switches to another variant, for tests and benchmarks; the fastest that this machine runs is the default.
+
+    Raises:
+        RuntimeError: where the compiled library is not loaded.
+        ValueError: for a variant that is unknown, was not built or does not run on this machine.
+    """
+    library = _library.LIBRARIES["cpu"]
+    if not library.loaded:
+        raise RuntimeError(f"cpu_variant: the compiled CPU library is not loaded: {library.reason}")
+    if select is not None:
+        if select not in CPU_VARIANTS:
+            raise ValueError(f"cpu_variant: select must be one of {', '.join(CPU_VARIANTS)} (got {select!r})")
+        if not torch.ops.stylegan_ops.set_cpu_variant(CPU_VARIANTS.index(select)):
+            raise ValueError(f"cpu_variant: select must be a variant that was built and that this machine runs (got {select!r})")
+    return CPU_VARIANTS[torch.ops.stylegan_ops.cpu_variant()]
+
+
+CPU_VARIANTS = ("baseline", "avx2", "avx512")

@@ -1,0 +1,280 @@
+"""modulated_conv2d: a convolution whose input channels are scaled per sample, demodulated, resampled, with everything behind it fused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from .. import _impl
+from ._checks import accumulate_dtype, check_device, check_image, check_real, check_vector
+from ._registry import native, register
+from .bias_act import LINEAR, NO_CLAMP, check_activation, dense_format
+from .conv_epilogue import WANTS_SCALE, check_noise, conv_epilogue
+from .upfirdn2d import check_arguments, down_padding, filter_size, up_padding, upfirdn2d, upfirdn2d_reference
+
+# 1. The public function
+
+
+def modulated_conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    styles: torch.Tensor | None,
+    noise: torch.Tensor | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: int | Sequence[int] = 0,
+    resample_filter: torch.Tensor | None = None,
+    demodulate: bool = True,
+    flip_weight: bool = True,
+    *,
+    eps: float = 1e-8,
+    bias: torch.Tensor | None = None,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+    impl: str | None = None,
+) -> torch.Tensor:
+    """Style-modulated, demodulated convolution with resampling, noise, bias and activation.
+
+    With the styles `s` and the weights `w`: `y = d * conv(s * x, w)`, where `d_no = (sum_ik (s_ni w_oik)^2 + eps)^-1/2` (1 without
+    demodulation), the same as convolving each sample with weights of its own, but with one shared weight and so one dense convolution
+    for the whole batch. Then `clamp(act(y + noise + bias) * gain)`.
+    With `up` the image is zero-inserted and filtered before the convolution, with `down` the result is filtered and decimated; both are
+    computed in the cheaper equivalent order.
+
+    Args:
+        x: images `[N, I, H, W]`, floating point. Contiguous and channels_last are read as they are.
+        weight: `[O, I, K_h, K_w]`, any floating-point dtype; it is cast to x's.
+        styles: `[N, I]`; None for a plain convolution (then there is no demodulation).
+        noise: `[N, 1, H', W']`, `[1, 1, H', W']` or `[H', W']`, times its strength; None for no noise.
+        up, down: resampling factors, 1 or 2 or more; not both above 1.
+        padding: as for the convolution alone, one integer, `[x, y]` or `[left, right, top, bottom]`, in pixels of the upsampled image;
+            `K // 2` keeps the size times up, divided by down.
+        resample_filter: filter of `setup_filter` for up and down; None for the identity.
+        demodulate: divide by the expected standard deviation (the equation above).
+        flip_weight: True is correlation (PyTorch's convention), False convolution.
+        eps: added under the root.
+        bias, act, alpha, gain, clamp: as in `conv_epilogue`.
+        impl: `auto`, `native` or `reference`; default as set by `use_impl`.
+
+    Returns:
+        `[N, O, H', W']` of x's dtype and memory format; under autocast of the autocast dtype, to which x and weight are cast.
+
+    Raises:
+        ValueError, TypeError: for arguments outside these rules.
+        RuntimeError: with `impl="native"` where there is no kernel.
+
+    Differentiable to any order in x, weight, styles, noise and bias.
+    Source: Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 to 3.
+    """
+    op = "modulated_conv2d"
+    f, (up, up_y), (down, down_y), padding, _ = check_arguments(op, x, resample_filter, up, down, padding, 1)
+    if up != up_y or down != down_y or (up > 1 and down > 1):
+        raise ValueError(f"{op}: up and down must be single integers, not both above 1 (got up={(up, up_y)}, down={(down, down_y)})")
+    check_weight(x, weight)
+    padding = resampled_padding(padding, f, up, down)
+    if not check_real(op, "eps", eps) >= 0:
+        raise ValueError(f"{op}: eps must be at least 0 (got {eps})")
+    check_activation(op, act, alpha, gain, clamp)
+    height, width = output_size(x, weight, f, up, down, padding)
+    if noise is not None:
+        noise = check_noise(op, noise, x, height, width)
+    if bias is not None:
+        check_vector(op, "bias", bias, weight.shape[0], x, "dimension 0 of weight")
+
+    if styles is not None:
+        check_image(op, "styles", styles)
+        if styles.shape != x.shape[:2]:
+            raise ValueError(f"{op}: styles must have shape [N, I] = [{x.shape[0]}, {x.shape[1]}] (got shape {tuple(styles.shape)})")
+        check_device(op, "styles", styles, x)
+        styles = styles.to(accumulate_dtype(x.dtype))
+    demodulate = demodulate and styles is not None
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+
+    if not _impl.is_native(op, impl, x):
+        y = modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight)
+        return conv_epilogue(y, None, noise, None, bias, act, alpha, gain, clamp, impl="reference").to(x.dtype)
+    scale = demodulation_coefficients(weight, styles, eps) if demodulate else None
+    y = _convolve(x, weight.to(x.dtype), styles, f, up, down, padding, flip_weight)
+    if scale is None and noise is None and bias is None and act == "linear" and gain in (None, 1) and clamp is None:
+        return y
+    return conv_epilogue(y, scale, noise, None, bias, act, alpha, gain, clamp, impl="native")
+
+
+def check_weight(x, weight) -> None:
+    op = "modulated_conv2d"
+    check_image(op, "weight", weight)
+    if weight.ndim != 4 or weight.shape[1] != x.shape[1] or 0 in weight.shape:
+        raise ValueError(f"{op}: weight must have shape [O, I, K_h, K_w] with I = {x.shape[1]} as in x (got shape {tuple(weight.shape)})")
+    check_device(op, "weight", weight, x)
+
+
+def resampled_padding(padding, f, up, down):
+    """The padding in pixels of the upsampled image with the part that centres the resampling filter."""
+    if up > 1:
+        return up_padding(padding, f, (up, up))
+    return down_padding(padding, f, (down, down)) if down > 1 else padding
+
+
+def output_size(x, weight, f, up, down, padding) -> tuple[int, int]:
+    taps = filter_size(f) if up > 1 or down > 1 else (1, 1)
+    left, right, top, bottom = padding
+    height = x.shape[2] * up + top + bottom - taps[1] - weight.shape[2] + 2
+    width = x.shape[3] * up + left + right - taps[0] - weight.shape[3] + 2
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"modulated_conv2d: weight of {weight.shape[2]} x {weight.shape[3]} taps must fit into the padded image "
+            f"(got x of {x.shape[2]} x {x.shape[3]} pixels, padding {padding} with the filter's share)"
+        )
+    return (height - 1) // down + 1, (width - 1) // down + 1
+
+
+def demodulation_coefficients(weight: torch.Tensor, styles: torch.Tensor, eps: float) -> torch.Tensor:
+    """`d_no = (sum_ik (s_ni w_oik)^2 + eps)^-1/2` `[N, O]` in the styles' dtype, float32 under autocast too (equation 3)."""
+    with torch.autocast(styles.device.type, enabled=False):
+        energy = weight.to(styles.dtype).square().sum([2, 3])
+        return (styles.square() @ energy.t() + eps).rsqrt()
+
+
+# 2. The reference: the definition, with weights of its own for each sample
+
+
+def modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight) -> torch.Tensor:
+    dtype = accumulate_dtype(x.dtype)
+    n = x.shape[0]
+    y, w = x.to(dtype), weight.to(dtype)
+    if not flip_weight:
+        w = w.flip([2, 3])
+    with torch.autocast(x.device.type, enabled=False):
+        y = upfirdn2d_reference(y, f if up > 1 else None, (up, up), (1, 1), padding, False, float(up * up))
+        if styles is None:
+            y = F.conv2d(y, w)
+        elif n > 0:
+            w = styles[:, None, :, None, None] * w  # [N, O, I, K, K], equation 1
+            if demodulate:
+                w = w * (w.square().sum([2, 3, 4], keepdim=True) + eps).rsqrt()  # equation 3
+            y = F.conv2d(y.reshape(1, -1, *y.shape[2:]), w.flatten(0, 1), groups=n).unflatten(1, (n, -1))[0]
+        else:
+            y = F.conv2d(y, w)
+        if down > 1:
+            y = upfirdn2d_reference(y, f, (1, 1), (down, down), (0, 0, 0, 0), False, 1.0)
+    return y.contiguous(memory_format=dense_format(x))
+
+
+# The native order of the same steps: the filter is applied where there are fewer pixels, and the zeros are never multiplied.
+
+
+def _convolve(x, weight, styles, f, up, down, padding, flip_weight) -> torch.Tensor:
+    ky, kx = weight.shape[2:]
+    left, right, top, bottom = padding
+    is_1x1 = ky == 1 and kx == 1
+    if flip_weight == (up > 1 and not is_1x1):  # a transposed convolution flips by itself
+        weight = weight.flip([2, 3])
+    if up > 1 and is_1x1:
+        y = _dense(x, weight, styles)
+        return upfirdn2d(y, f, up, padding=padding, gain=up * up, impl="native")
+    if up > 1:
+        y = native("modulated_conv2d")(x, weight.transpose(0, 1), styles, up, 0, 0, True, 0, 0)
+        full = (left - kx + 1, right - kx + up, top - ky + 1, bottom - ky + up)
+        return upfirdn2d(y, f, padding=full, gain=up * up, impl="native")
+    if down > 1 and f is not None:
+        stride = down if is_1x1 else 1
+        x = upfirdn2d(x, f, down=stride, padding=padding, impl="native")
+        return _dense(x, weight, styles, down // stride)
+    if left != right or top != bottom or min(padding) < 0:
+        x, left, top = F.pad(x, list(padding)), 0, 0
+    return _dense(x, weight, styles, down, top, left)
+
+
+def _dense(x, weight, styles, stride=1, pad_y=0, pad_x=0) -> torch.Tensor:
+    return native("modulated_conv2d")(x, weight, styles, stride, pad_y, pad_x, False, 0, 0)
+
+
+# 3. Fakes. The registered op is the bare y = conv(styles * x, weight), strided or transposed.
+
+
+def _fake(x, weight, styles, stride, pad_y, pad_x, transposed, extra_y, extra_x):
+    if transposed:
+        channels = weight.shape[1]
+        h = (x.shape[2] - 1) * stride - 2 * pad_y + weight.shape[2] + extra_y
+        w = (x.shape[3] - 1) * stride - 2 * pad_x + weight.shape[3] + extra_x
+    else:
+        channels = weight.shape[0]
+        h = (x.shape[2] + 2 * pad_y - weight.shape[2]) // stride + 1
+        w = (x.shape[3] + 2 * pad_x - weight.shape[3]) // stride + 1
+    return x.new_empty([x.shape[0], channels, h, w]).to(memory_format=dense_format(x))
+
+
+def _weight_fake(x, dy, styles, ky, kx, stride, pad_y, pad_x, transposed):
+    return x.new_empty([x.shape[1], dy.shape[1], ky, kx] if transposed else [dy.shape[1], x.shape[1], ky, kx])
+
+
+# 4. Derivatives. {strided, transposed} convolutions and their weight gradient are closed under differentiation: with u = conv^T(dy, w),
+#        dx = s u,  ds = sum_hw x u,  dw = conv_weight(s x, dy),
+#    where one pass over u and x (the epilogue's backward) gives dx and ds, and s x is never kept.
+
+
+def _unscale(u, x, styles, needs_x, needs_styles):
+    """From u, the cotangent of `styles * x`, those of x and of styles."""
+    if styles is None:
+        return (u if needs_x else None), None
+    wants = WANTS_SCALE if needs_styles else 0
+    dx, ds, *_ = native("conv_epilogue_backward")(u, None, x, styles, None, None, LINEAR, 0.0, 1.0, NO_CLAMP, wants)
+    return (dx if needs_x else None), (ds if needs_styles else None)
+
+
+def _adjoint(dy, weight, geometry, x_shape):
+    """conv^T(dy, w) in x's shape."""
+    stride, pad_y, pad_x, transposed = geometry
+    extra = (0, 0)
+    if not transposed:
+        extra = tuple(
+            x_shape[i] - ((dy.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x))
+        )
+    return native("modulated_conv2d")(dy, weight, None, stride, pad_y, pad_x, not transposed, *extra)
+
+
+def _setup(ctx, inputs, output):
+    x, weight, styles, *geometry, ctx.extra_y, ctx.extra_x = inputs
+    ctx.geometry = tuple(geometry)
+    ctx.save_for_backward(x, weight, styles)
+
+
+def _backward(ctx, dy):
+    x, weight, styles = ctx.saved_tensors
+    needs_x, needs_weight, needs_styles = ctx.needs_input_grad[:3]
+    dx = dw = ds = None
+    if needs_x or needs_styles:
+        dx, ds = _unscale(_adjoint(dy, weight, ctx.geometry, x.shape), x, styles, needs_x, needs_styles)
+    if needs_weight:
+        dw = native("modulated_conv2d_weight")(x, dy, styles, *weight.shape[2:], *ctx.geometry)
+    return dx, dw, ds, None, None, None, None, None, None
+
+
+def _setup_weight(ctx, inputs, output):
+    x, dy, styles, _, _, *geometry = inputs
+    ctx.geometry = tuple(geometry)
+    ctx.save_for_backward(x, dy, styles)
+
+
+def _weight_backward(ctx, g):
+    x, dy, styles = ctx.saved_tensors
+    needs_x, needs_dy, needs_styles = ctx.needs_input_grad[:3]
+    g_x = g_dy = g_styles = None
+    if needs_x or needs_styles:
+        g_x, g_styles = _unscale(_adjoint(dy, g, ctx.geometry, x.shape), x, styles, needs_x, needs_styles)
+    if needs_dy:
+        stride, pad_y, pad_x, transposed = ctx.geometry
+        extra = (0, 0)
+        if transposed:
+            extra = tuple(dy.shape[i] - ((x.shape[i] - 1) * stride - 2 * p + g.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
+        g_dy = native("modulated_conv2d")(x, g, styles, *ctx.geometry, *extra)
+    return g_x, g_dy, g_styles, *[None] * 6
+
+
+register("modulated_conv2d", fake=_fake, setup_context=_setup, backward=_backward)
+register("modulated_conv2d_weight", fake=_weight_fake, setup_context=_setup_weight, backward=_weight_backward)

@@ -1,0 +1,38 @@
+"""Training: the losses and regularisers of StyleGAN2, and a loop that can be interrupted, resumed and spread over processes."""
+
+from .checkpoint import CheckpointError, latest_checkpoint, load_checkpoint, load_generator, save_checkpoint
+from .config import TrainingConfig
+from .ema import ema_beta, update_ema
+from .lazy import lazy_adam
+from .losses import discriminator_loss, generator_loss, r1_penalty
+from .mixing import draw_crossovers, mix_styles
+from .path_length import PathLengthRegularizer, default_path_weight
+from .presets import PRESETS
+from .processes import Processes
+from .state import TrainingState
+from .trainer import RunResult, Trainer, TrainingDiverged
+
+__all__ = [
+    "PRESETS",
+    "CheckpointError",
+    "PathLengthRegularizer",
+    "Processes",
+    "RunResult",
+    "Trainer",
+    "TrainingConfig",
+    "TrainingDiverged",
+    "TrainingState",
+    "default_path_weight",
+    "discriminator_loss",
+    "draw_crossovers",
+    "ema_beta",
+    "generator_loss",
+    "latest_checkpoint",
+    "lazy_adam",
+    "load_checkpoint",
+    "load_generator",
+    "mix_styles",
+    "r1_penalty",
+    "save_checkpoint",
+    "update_ema",
+]

@@ -1,0 +1,18 @@
+"""What every test shares: a fixed seed, and the marks of tests that need more than a CPU."""
+
+import pytest
+import torch
+
+from stylegan_ops._library import LIBRARIES
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    if item.get_closest_marker("cuda") and not LIBRARIES["cuda"].loaded:
+        pytest.skip(f"needs the CUDA library: {LIBRARIES['cuda'].reason}")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,45 @@
+"""Atomic writes."""
+
+import os
+
+import pytest
+
+from stylegan_ops.training.files import atomic_write
+
+
+def test_writes_and_replaces(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"old", b"new"):
+        with atomic_write(path) as file:
+            file.write(content)
+        assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync", "replace"])
+def test_failure_leaves_the_old_file(tmp_path, monkeypatch, failing):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(*args):
+        raise OSError("No space left on device")
+
+    if failing != "write":
+        monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match="No space left"), atomic_write(path) as file:
+        file.write(b"half")
+        if failing == "write":
+            fail()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_synced_before_the_rename(tmp_path, monkeypatch):
+    """The data must be on disk before the name points to it, and the folder after."""
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+    with atomic_write(tmp_path / "file") as file:
+        file.write(b"new")
+    assert calls == ["file", "replace", "folder"]

@@ -1,0 +1,88 @@
+"""Path-length regularisation of generators with known Jacobians."""
+
+import math
+
+import pytest
+import torch
+
+from stylegan_ops.training import PathLengthRegularizer, default_path_weight
+
+N, NUM_WS, W_DIM, SIDE = 5, 3, 4, 6
+
+
+def linear_generator(jacobian, ws):
+    """g(ws) = sum_l J_l ws[:, l], J of shape [num_ws, w_dim, 2 * SIDE * SIDE]."""
+    return torch.einsum("nlw,lwp->np", ws, jacobian).view(len(ws), 2, SIDE, SIDE)
+
+
+def draw():
+    random = torch.Generator().manual_seed(1)
+    jacobian = torch.randn(NUM_WS, W_DIM, 2 * SIDE * SIDE, generator=random).requires_grad_()
+    ws = torch.randn(N, NUM_WS, W_DIM, generator=random).requires_grad_()
+    noise = torch.randn(N, 2, SIDE, SIDE, generator=random)
+    return jacobian, ws, noise
+
+
+def expected_lengths(jacobian, noise):
+    projected = torch.einsum("lwp,np->nlw", jacobian, noise.flatten(1) / SIDE)
+    return projected.square().sum(2).mean(1).sqrt()
+
+
+@pytest.mark.parametrize("grad_scale", [1.0, 1024.0])
+def test_linear_generator(grad_scale):
+    jacobian, ws, noise = draw()
+    regularizer = PathLengthRegularizer(decay=0.01)
+    regularizer.mean.fill_(2.0)
+    penalty = regularizer(linear_generator(jacobian, ws), ws, noise, grad_scale=grad_scale)
+
+    exact = jacobian.detach().clone().requires_grad_()
+    lengths = expected_lengths(exact, noise)
+    mean = 2.0 + 0.01 * (lengths.mean().item() - 2.0)
+    assert regularizer.mean.item() == pytest.approx(mean, rel=1e-6)
+    expected = (lengths - mean).square().mean()
+    torch.testing.assert_close(penalty, expected)
+    penalty.backward()
+    expected.backward()
+    torch.testing.assert_close(jacobian.grad, exact.grad)
+
+
+def test_expected_length_is_the_jacobians_norm():
+    """E |J^T y|^2 = |J|_F^2 / (H W) for one style: the noise is scaled by 1 / sqrt(H W)."""
+    random = torch.Generator().manual_seed(2)
+    jacobian = torch.randn(1, 1, 2 * SIDE * SIDE, generator=random)
+    ws = torch.zeros(20000, 1, 1, requires_grad=True)
+    regularizer = PathLengthRegularizer(decay=1.0)
+    images = linear_generator(jacobian, ws)
+    regularizer(images, ws, torch.randn(images.shape, generator=random))
+    # One style: |J^T y| is the size of a normal number of deviation |J| / SIDE, whose mean is sqrt(2 / pi) of it.
+    expected = jacobian.norm().item() / SIDE * math.sqrt(2 / math.pi)
+    assert regularizer.mean.item() == pytest.approx(expected, rel=0.03)
+
+
+def test_zero_gradient_gives_finite_derivatives():
+    _, ws, noise = draw()
+    jacobian = torch.zeros(NUM_WS, W_DIM, 2 * SIDE * SIDE, requires_grad=True)
+    regularizer = PathLengthRegularizer()
+    regularizer(linear_generator(jacobian, ws), ws, noise).backward()
+    assert jacobian.grad.isfinite().all()
+
+
+def test_overflow_leaves_the_mean_alone():
+    jacobian, ws, noise = draw()
+    regularizer = PathLengthRegularizer()
+    regularizer.mean.fill_(3.0)
+    regularizer(linear_generator(jacobian * math.inf, ws), ws, noise)
+    assert regularizer.mean.item() == 3.0
+
+
+def test_batch_mean_is_averaged_over_processes():
+    jacobian, ws, noise = draw()
+    regularizer = PathLengthRegularizer(decay=1.0)
+    regularizer(linear_generator(jacobian, ws), ws, noise, average=lambda mean: mean.fill_(7.0))
+    assert regularizer.mean.item() == 7.0
+
+
+def test_default_weight_is_the_papers():
+    """gamma = ln 2 / (r^2 (ln r - ln 2)) for noise of unit variance; at 1024 pixels r^2 gamma = 1 / 9."""
+    assert default_path_weight(1024) == pytest.approx(1 / 9)
+    assert default_path_weight(4) == pytest.approx(1)
