@@ -19,14 +19,15 @@ ifeq ($(wildcard $(BIN)python),)
 $(shell rm -f $(STAMP)-*)
 endif
 
-.PHONY: help build demo test test-matrix bench lint format clean
+.PHONY: help build demo test test-wheel test-matrix bench lint format clean
 
 help:
 	@echo 'make demo         draw faces, train a StyleGAN2 on them for DEMO_MINUTES=$(DEMO_MINUTES) minutes, name the grid of generated pictures'
 	@echo 'make test         build, and run the tests on TEST_WORKERS=$(TEST_WORKERS) processes'
 	@echo 'make build        build the libraries in place'
 	@echo 'make bench        measure the ops against the limits of this machine'
-	@echo 'make test-matrix  run the op tests from one wheel on several versions of torch (slow downloads)'
+	@echo 'make test-wheel   build source distribution and wheel, run the op tests from the wheel in a fresh environment'
+	@echo 'make test-matrix  the same on the oldest and the newest torch too (slow downloads)'
 	@echo 'make lint         check style and format;  make format mends them'
 	@echo 'make clean        remove what the build left; .venv and runs stay'
 	@echo
@@ -36,9 +37,9 @@ $(STAMP)-env: $(wildcard $(ENV)/pyvenv.cfg)
 ifeq ($(ACTIVE),)
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later is needed: make PYTHON=...")'
 	test -x $(BIN)python || $(PYTHON) -m venv $(ENV)
-	$(BIN)python -m pip install --quiet 'setuptools>=77' wheel ninja '$(TORCH)'
+	$(BIN)python -m pip install --quiet 'setuptools>=65' wheel ninja '$(TORCH)'
 else
-	$(BIN)python -m pip install --quiet 'setuptools>=77' wheel ninja 'torch>=2.10'
+	$(BIN)python -m pip install --quiet 'setuptools>=65' wheel ninja 'torch>=2.10'
 endif
 	@mkdir -p $(@D) && touch $@
 
@@ -46,27 +47,34 @@ $(STAMP)-build: $(STAMP)-env $(SOURCES)
 	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[train,demo,test]'
 	@touch $@
 
-$(STAMP)-bench $(STAMP)-dev: $(STAMP)-%: $(STAMP)-build
-	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[$*]'
+$(STAMP)-dev: $(STAMP)-build
+	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[dev]'
 	@touch $@
 
 build: $(STAMP)-build
 
+# A second call goes on where the first one ended or was interrupted, and is done at once when the minutes are over.
 demo: $(STAMP)-build
 	test -e runs/demo/data.zip || $(BIN)stylegan-ops dataset dicebear:avataaars runs/demo/data.zip --resolution 32 --count 10000
-	$(BIN)stylegan-ops train runs/demo/data.zip --outdir runs/demo/train --preset demo --minutes $(DEMO_MINUTES)
+	test -n '$(wildcard runs/demo/train/checkpoint-*.pt)' || rm -rf runs/demo/train
+	$(BIN)stylegan-ops train runs/demo/data.zip --outdir runs/demo/train --minutes $(DEMO_MINUTES) \
+	  $(if $(wildcard runs/demo/train/checkpoint-*.pt),--resume latest,--preset demo)
 
 test: $(STAMP)-build
 	OMP_NUM_THREADS=1 $(BIN)python -m pytest -q -n $(TEST_WORKERS) tests
 
-test-matrix: $(STAMP)-build
+test-wheel: $(STAMP)-build
 	.ci/build-wheel $(BIN)python
-	.ci/test-wheel $(PYTHON) torch==2.10.0
-	.ci/test-wheel $(PYTHON) torch==2.13.0
-	.ci/test-wheel $(PYTHON) torch
+	.ci/test-package $(PYTHON) $(TORCH) dist/*.whl
 
-bench: $(STAMP)-bench
-	$(BIN)python -m benchmarks
+# One wheel runs on every torch from the oldest to the newest, and the oldest one's headers build it too.
+test-matrix: test-wheel
+	.ci/test-package $(PYTHON) torch==2.10.0 dist/*.whl
+	.ci/test-package $(PYTHON) torch dist/*.whl
+	.ci/test-package $(PYTHON) torch==2.10.0 dist/*.tar.gz
+
+bench: $(STAMP)-build
+	for file in $(filter-out %/harness.py %/baseline.py,$(wildcard benchmarks/*.py)); do $(BIN)python $$file || exit 1; done
 
 lint: $(STAMP)-dev
 	$(BIN)ruff check .

@@ -51,6 +51,7 @@ CXX_FLAGS = ["-O3", "-std=c++20", "-g0", "-fvisibility=hidden", "-Wall", "-Wextr
 CXX_FLAGS += [f"-isystem{path}" for path in cpp_extension.include_paths()]  # warnings are for our code, not for torch's headers
 CXX_FLAGS += ["-DSTYLEGAN_OPS_X86_VARIANTS"] if X86 else []
 # NaN and infinity keep their meaning, so no -ffast-math. -fno-wrapv undoes a flag of Python's own that keeps loops from being vectorised.
+# GCC takes a buffer that one loop fills and the next one reads for uninitialised.
 KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-wrapv", "-Wno-maybe-uninitialized"]
 NVCC_FLAGS = ["-O3", "-std=c++20", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-Xcompiler=-fvisibility=hidden"]
 CUDA_DEFINES = ["-DSTYLEGAN_OPS_BACKEND_CUDA", "-DUSE_CUDA"]  # USE_CUDA: torch's headers declare the current stream only then
@@ -218,4 +219,4 @@ class BuildLibraries(cpp_extension.BuildExtension):
 # One wheel for every Python from 3.10 on; a Python without the global lock has no such stable ABI.
 WHEEL = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
 
-setup(ext_modules=LIBRARIES, cmdclass={"build_py": BuildPython, "build_ext": BuildLibraries}, options=WHEEL)
+setup(license="MIT", ext_modules=LIBRARIES, cmdclass={"build_py": BuildPython, "build_ext": BuildLibraries}, options=WHEEL)

@@ -18,6 +18,9 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
       "modulated_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, int pad_y, int pad_x, bool transposed, int extra_y,"
       " int extra_x) -> Tensor");
   m.def(
+      "modulated_conv2d_inference(Tensor x, Tensor weight, Tensor? styles, Tensor? scale, Tensor? noise, Tensor? bias, Tensor? f, int up,"
+      " int stride, int[4] padding, int act, float alpha, float gain, float clamp) -> Tensor");
+  m.def(
       "modulated_conv2d_weight(Tensor x, Tensor dy, Tensor? styles, int kernel_y, int kernel_x, int stride, int pad_y, int pad_x,"
       " bool transposed) -> Tensor");
   m.def("pixel_norm(Tensor x, int dim, float eps) -> Tensor");

@@ -4,93 +4,36 @@
 // Bytes moved per element: forward one read and one write; backward two reads (three with the gradient of scale) and one write.
 #include "ops/conv_epilogue.h"
 
-#include "activation.h"
+#include "epilogue.h"
 
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
-// The channels of a run of pixels in blocks: whole pixels where C is short, parts of one pixel where it is long.
-// Calls f(first pixel, pixels, first channel, channels of each).
-template <typename F>
-void for_pixel_blocks(int64_t first, int64_t last, int64_t channels, F&& f) {
-  const int64_t pixels = channels <= kBlock ? kBlock / channels : 1;
-  for (int64_t q = first; q < last; q += pixels)
-    for (int64_t c = 0; c < channels; c += kBlock)
-      f(q, static_cast<int>(min64(pixels, last - q)), c, static_cast<int>(min64(kBlock, channels - c)));
-}
-
-// pattern[i] = v[i % C] as far as a block reaches, or `missing` where there is no v.
-template <typename A>
-void repeat(const A* v, int64_t channels, A missing, A* pattern) {
-  for (int64_t i = 0; i < kBlock; ++i) pattern[i] = v == nullptr ? missing : v[i % channels];
-}
-
 template <typename T>
 void forward(const ConvEpilogueParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
-  const T* y = static_cast<const T*>(p.y);
-  const A* scale = static_cast<const A*>(p.scale);
-  const A* noise = static_cast<const A*>(p.noise);
-  const A* bias = static_cast<const A*>(p.bias);
-  const A strength = p.strength == nullptr ? A(1) : *static_cast<const A*>(p.strength);
-  T* out = static_cast<T*>(p.out);
+  const int64_t channels = p.operands.channels;
+  Epilogue<A> epilogue(p.operands);
   A in[kBlock], buffer[kBlock];
-
-  if (p.layout == Layout::kContiguous) {
-    for (int64_t plane = begin; plane < end; ++plane) {
-      const int64_t n = plane / p.channels, c = plane % p.channels;
-      const A s = scale == nullptr ? A(1) : scale[plane], b = bias == nullptr ? A(0) : bias[c];
-      const A* e = noise == nullptr ? nullptr : noise + n * p.noise_stride;
+  auto block = [&](int64_t i, int count, auto&& apply) {
+    const A* v = load(static_cast<const T*>(p.y) + i, count, in);
+    T* out = static_cast<T*>(p.out) + i;
+    A* z = target(out, buffer);
+    apply(v, z);
+    store(z, count, out);
+  };
+  for (int64_t item = begin; item < end; ++item) {
+    if (p.layout == Layout::kContiguous) {
       for (int64_t q = 0; q < p.pixels; q += kBlock) {
         const int count = static_cast<int>(min64(kBlock, p.pixels - q));
-        const int64_t i = plane * p.pixels + q;
-        const A* v = load(y + i, count, in);
-        A* z = target(out + i, buffer);
-        if (e == nullptr) {
-#pragma GCC ivdep
-          for (int j = 0; j < count; ++j) z[j] = v[j] * s + b;
-        } else {
-#pragma GCC ivdep
-          for (int j = 0; j < count; ++j) z[j] = v[j] * s + (e[q + j] * strength + b);
-        }
-        activate(p.activation, z, count);
-        store(z, count, out + i);
+        block(item * p.pixels + q, count, [&](const A* v, A* z) { epilogue.plane(v, z, count, item / channels, item % channels, q); });
       }
+    } else {
+      const int64_t n = item / p.runs, first = item % p.runs * p.run;
+      for_pixel_blocks(first, min64(first + p.run, p.pixels), channels, [&](int64_t q, int pixels, int64_t c, int width) {
+        block((n * p.pixels + q) * channels + c, pixels * width, [&](const A* v, A* z) { epilogue.pixels(v, z, n, q, pixels, c, width); });
+      });
     }
-    return;
-  }
-
-  A scales[kBlock], biases[kBlock], added[kBlock];
-  const bool short_rows = p.channels <= kBlock;
-  if (short_rows) repeat(bias, p.channels, A(0), biases);
-  int64_t patterned = -1;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t n = item / p.runs, first = item % p.runs * p.run;
-    const A* e = noise == nullptr ? nullptr : noise + n * p.noise_stride;
-    if (short_rows && patterned != n) repeat(scale == nullptr ? nullptr : scale + n * p.channels, p.channels, A(1), scales), patterned = n;
-    for_pixel_blocks(first, min64(first + p.run, p.pixels), p.channels, [&](int64_t q, int pixels, int64_t c, int channels) {
-      const int count = pixels * channels;
-      const int64_t i = (n * p.pixels + q) * p.channels + c;
-      if (!short_rows) {
-        for (int j = 0; j < count; ++j) scales[j] = scale == nullptr ? A(1) : scale[n * p.channels + c + j];
-        for (int j = 0; j < count; ++j) biases[j] = bias == nullptr ? A(0) : bias[c + j];
-      }
-      const A* b = biases;
-      if (e != nullptr) {
-        for (int k = 0; k < pixels; ++k) {
-          const A level = e[q + k] * strength;
-#pragma GCC ivdep
-          for (int j = k * channels; j < (k + 1) * channels; ++j) added[j] = biases[j] + level;
-        }
-        b = added;
-      }
-      const A* v = load(y + i, count, in);
-      A* z = target(out + i, buffer);
-#pragma GCC ivdep
-      for (int j = 0; j < count; ++j) z[j] = v[j] * scales[j] + b[j];
-      activate(p.activation, z, count);
-      store(z, count, out + i);
-    });
   }
 }
 

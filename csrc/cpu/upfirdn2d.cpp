@@ -3,13 +3,14 @@
 // 1. Columns: the input rows under the filter are combined into a row buffer with zeros where the image ends (separable: one row, their
 //    weighted sum; else one row per row of taps). 2. Rows: every output is a weighted sum of shifted parts of the buffer. Zero-inserted pixels
 //    are never multiplied: an output's taps are those of its phase. Where pixels are short the sums run over whole rows instead of pixels: the
-//    buffer is dealt out by `down` first, the outputs are put together by `up` afterwards.
+//    buffer is dealt out by `down` first, the outputs are put together by `up` afterwards. 3. What stands behind the filter, if anything.
 // Bytes moved per element: each input once and each output once; a row's further readings come from the cache.
 #include "ops/upfirdn2d.h"
 
 #include <cstdlib>
 
 #include "block.h"
+#include "epilogue.h"
 
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
@@ -71,11 +72,18 @@ inline void weighted_sum(const T* const* source, const A* weight, int count, int
 }
 
 inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
-inline int64_t mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }
 
-// First tap and first input of output o.
-inline int64_t first_tap(const ResampleAxis& axis, int64_t o) { return mod(axis.pad - o * axis.down, axis.up); }
-inline int64_t first_input(const ResampleAxis& axis, int64_t o) { return floor_div(o * axis.down + first_tap(axis, o) - axis.pad, axis.up); }
+// Where the taps of an axis' outputs start.
+struct Starts {
+  Buffer<int64_t> tap, input;
+
+  explicit Starts(int64_t n) : tap(n), input(n) {}
+  void set(const ResampleAxis& axis, int64_t i, int64_t output) {
+    const int64_t at = output * axis.down - axis.pad, first = floor_div(at + axis.up - 1, axis.up);
+    tap.get()[i] = first * axis.up - at;
+    input.get()[i] = first;
+  }
+};
 
 template <typename T>
 class Rows {
@@ -86,27 +94,34 @@ class Rows {
       : p_(p),
         rows_(p.tap_x != nullptr ? 1 : p.y_axis.taps),
         tile_(tile_outputs(p)),
-        width_((tile_ * p.x_axis.down / p.x_axis.up + p.x_axis.taps + 2) * p.pixel),
-        dealt_width_(p.x_axis.down > 1 ? (width_ / p.pixel / p.x_axis.down + 2) * p.x_axis.down * p.pixel : 0),
+        width_((tile_ * p.x_axis.down / p.x_axis.up + p.x_axis.taps + 4) * p.pixel),
+        part_(p.x_axis.down > 1 ? (width_ / p.pixel / p.x_axis.down + 2) * p.pixel : 0),
+        y_starts_(p.y_axis.out),
+        x_starts_(p.x_axis.up),
         buffer_(rows_ * width_),
-        dealt_(rows_ * dealt_width_),
+        dealt_(rows_ * part_ * p.x_axis.down),
         phase_(tile_ * p.pixel),
         result_(tile_ * p.pixel),
         source_(rows_ * p.x_axis.taps + p.y_axis.taps),
         weight_(rows_ * p.x_axis.taps + p.y_axis.taps),
-        tap_row_(p.y_axis.taps) {}
+        tap_row_(p.y_axis.taps) {
+    for (int64_t y = 0; y < p.y_axis.out; ++y) y_starts_.set(p.y_axis, y, y);
+  }
 
-  void row(int64_t image, int64_t oy) {
-    const T* x = static_cast<const T*>(p_.x) + image * p_.y_axis.in * p_.x_axis.in * p_.pixel;
-    T* out = static_cast<T*>(p_.out) + (image * p_.y_axis.out + oy) * p_.x_axis.out * p_.pixel;
+  template <typename Epilogues>
+  void row(int64_t image, int64_t oy, Epilogues&& epilogue) {
+    const int64_t pixel = p_.pixel;
+    T* out = static_cast<T*>(p_.out) + (image * p_.y_axis.out + oy) * p_.x_axis.out * pixel;
     for (int64_t ox = 0; ox < p_.x_axis.out; ox += tile_) {
       const int64_t outputs = min64(tile_, p_.x_axis.out - ox);
-      columns(x, oy, ox, outputs);
-      A* dst = target(out + ox * p_.pixel, result_.get());
-      const bool whole_rows = p_.pixel < kShortPixel && (p_.x_axis.up == 1 || p_.x_axis.down == 1);
-      whole_rows ? by_phases(ox, outputs, dst) : by_pixels(ox, outputs, dst);
-      for (int64_t i = 0; i < outputs * p_.pixel; i += kBlock)
-        store(dst + i, static_cast<int>(min64(kBlock, outputs * p_.pixel - i)), out + ox * p_.pixel + i);
+      if (ox != planned_) plan(ox, outputs);
+      columns(image, oy);
+      A* dst = target(out + ox * pixel, result_.get());
+      const bool whole_rows = pixel < kShortPixel && (p_.x_axis.up == 1 || p_.x_axis.down == 1);
+      whole_rows ? by_phases(outputs, dst) : by_pixels(outputs, dst);
+      epilogue(dst, image, oy * p_.x_axis.out + ox, outputs);
+      for (int64_t i = 0; i < outputs * pixel; i += kBlock)
+        store(dst + i, static_cast<int>(min64(kBlock, outputs * pixel - i)), out + ox * pixel + i);
     }
   }
 
@@ -118,62 +133,75 @@ class Rows {
     return min64(tile, p.x_axis.out);
   }
 
-  // Step 1: buffer row r holds the inputs [low_, high_) of step 2, combined (separable) or of tap row tap_row_[r].
-  void columns(const T* x, int64_t oy, int64_t ox, int64_t outputs) {
-    const ResampleAxis &ax = p_.x_axis, &ay = p_.y_axis;
-    low_ = floor_div(ox * ax.down - ax.pad, ax.up);
-    high_ = floor_div((ox + outputs - 1) * ax.down + ax.taps - 1 - ax.pad, ax.up) + 1;
-    const int64_t begin = low_ < 0 ? 0 : min64(low_, ax.in), end = high_ < begin ? begin : min64(high_, ax.in);
-    const int64_t all = (high_ - low_) * p_.pixel, inside = (end - begin) * p_.pixel;
-    const int64_t before = low_ < begin ? min64((begin - low_) * p_.pixel, all) : 0;
+  // The inputs [low_, high_) of the outputs of a tile, the part [begin_, end_) of them inside the image, and where each phase starts.
+  void plan(int64_t ox, int64_t outputs) {
+    const ResampleAxis& axis = p_.x_axis;
+    planned_ = ox;
+    low_ = floor_div(ox * axis.down - axis.pad, axis.up);
+    if (p_.phases) low_ -= low_ & 1;  // whole pairs of pixels
+    high_ = floor_div((ox + outputs - 1) * axis.down + axis.taps - 1 - axis.pad, axis.up) + 1;
+    begin_ = low_ < 0 ? 0 : min64(low_, axis.in);
+    end_ = high_ < begin_ ? begin_ : min64(high_, axis.in);
+    for (int64_t phase = 0; phase < axis.up; ++phase) x_starts_.set(axis, phase, ox + phase);
+  }
+
+  // Step 1: buffer row r holds the inputs of step 2, combined (separable) or of the tap row tap_row_[r].
+  void columns(int64_t image, int64_t oy) {
+    const ResampleAxis& axis = p_.y_axis;
+    const int64_t all = (high_ - low_) * p_.pixel, inside = (end_ - begin_) * p_.pixel;
+    const int64_t before = low_ < begin_ ? min64((begin_ - low_) * p_.pixel, all) : 0;
+    const T* x = static_cast<const T*>(p_.x);
     const T** source = reinterpret_cast<const T**>(source_.get());
     live_ = 0;
-    for (int64_t k = first_tap(ay, oy), y = first_input(ay, oy); k < ay.taps; k += ay.up, ++y) {
-      if (y < 0 || y >= ay.in) continue;
-      source[live_] = x + (y * ax.in + begin) * p_.pixel;
+    for (int64_t k = y_starts_.tap.get()[oy], y = y_starts_.input.get()[oy]; k < axis.taps; k += axis.up, ++y) {
+      if (y < 0 || y >= axis.in) continue;
+      source[live_] = p_.phases ? x + ((image * ((axis.in + 1) / 2) + y / 2) * ((p_.x_axis.in + 1) / 2) * 4 + begin_ * 2 + y % 2 * 2) * p_.pixel
+                                : x + ((image * axis.in + y) * p_.x_axis.in + begin_) * p_.pixel;
       tap_row_.get()[live_] = k;
       weight_.get()[live_] = p_.tap_y == nullptr ? A(1) : static_cast<A>(p_.tap_y[k]);
       ++live_;
     }
     const bool separable = p_.tap_x != nullptr;
-    const int count = separable ? 1 : live_;
-    for (int r = 0; r < count; ++r) {
+    const int combined = separable ? live_ : 1;
+    if (separable) live_ = 1;
+    for (int r = 0; r < live_; ++r) {
       A* row = buffer_.get() + r * width_;
       for (int64_t j = 0; j < before; ++j) row[j] = 0;
-      if (separable)
-        weighted_sum(source, weight_.get(), live_, inside, row + before);
-      else
-        weighted_sum(source + r, weight_.get() + r, 1, inside, row + before);
+      if (!p_.phases) {
+        weighted_sum(source + r, weight_.get() + r, combined, inside, row + before);
+      } else {  // two pixels of the row lie side by side, the next two behind the other row's
+        const int64_t pair = 2 * p_.pixel;
+        for (int64_t j = 0; j < inside; j += pair) {
+          weighted_sum(source + r, weight_.get() + r, combined, min64(pair, inside - j), row + before + j);
+          for (int k = 0; k < combined; ++k) source[r + k] += 2 * pair;
+        }
+      }
       for (int64_t j = before + inside; j < all; ++j) row[j] = 0;
     }
-    live_ = count;
   }
 
-  A tap(int r, int64_t kx) const {
-    return static_cast<A>(p_.tap_x != nullptr ? p_.tap_x[kx] : p_.tap[tap_row_.get()[r] * p_.x_axis.taps + kx]);
-  }
-
-  // The sources and weights of output ox, each source at `shift(input pixel)` of its buffer row. Returns their number.
+  // The sources and weights of a phase's first output, each source at `shift(input pixel)` of its buffer row. Returns their number.
   template <typename Shift>
-  int gather(int64_t ox, const A* rows, int64_t width, Shift&& shift) {
+  int gather(int64_t phase, const A* rows, int64_t width, Shift&& shift) {
     const A** source = reinterpret_cast<const A**>(source_.get());
     int count = 0;
     for (int r = 0; r < live_; ++r) {
-      int64_t i = first_input(p_.x_axis, ox) - low_;
-      for (int64_t k = first_tap(p_.x_axis, ox); k < p_.x_axis.taps; k += p_.x_axis.up, ++i) {
+      const double* tap = p_.tap_x != nullptr ? p_.tap_x : p_.tap + tap_row_.get()[r] * p_.x_axis.taps;
+      int64_t i = x_starts_.input.get()[phase] - low_;
+      for (int64_t k = x_starts_.tap.get()[phase]; k < p_.x_axis.taps; k += p_.x_axis.up, ++i) {
         source[count] = rows + r * width + shift(i);
-        weight_.get()[count++] = tap(r, k);
+        weight_.get()[count++] = static_cast<A>(tap[k]);
       }
     }
     return count;
   }
 
   // Step 2 where pixels are long: output by output. Those of one phase have the same taps; from one to the next, the inputs advance by down.
-  void by_pixels(int64_t ox, int64_t outputs, A* dst) {
+  void by_pixels(int64_t outputs, A* dst) {
     const A** source = reinterpret_cast<const A**>(source_.get());
     const int64_t step = p_.x_axis.down * p_.pixel;
     for (int64_t phase = 0; phase < min64(p_.x_axis.up, outputs); ++phase) {
-      const int count = gather(ox + phase, buffer_.get(), width_, [this](int64_t i) { return i * p_.pixel; });
+      const int count = gather(phase, buffer_.get(), width_, [this](int64_t i) { return i * p_.pixel; });
       for (int64_t o = phase; o < outputs; o += p_.x_axis.up) {
         weighted_sum(source, weight_.get(), count, p_.pixel, dst + o * p_.pixel);
         for (int k = 0; k < count; ++k) source[k] += step;
@@ -182,66 +210,85 @@ class Rows {
   }
 
   // Step 2 where pixels are short: all outputs of one phase at once. Only one of up and down is above 1.
-  void by_phases(int64_t ox, int64_t outputs, A* dst) {
+  void by_phases(int64_t outputs, A* dst) {
     const int64_t up = p_.x_axis.up, down = p_.x_axis.down, pixel = p_.pixel;
     const A** source = reinterpret_cast<const A**>(source_.get());
     const A* rows = buffer_.get();
-    int64_t width = width_, part = 0;
     if (down > 1) {  // deal the pixels out: those of equal index mod down become adjacent
-      part = ((high_ - low_) / down + 1) * pixel;
-      width = dealt_width_;
       for (int r = 0; r < live_; ++r)
-        for (int64_t d = 0; d < down; ++d) {
-          const A* from = buffer_.get() + r * width_ + d * pixel;
-          A* to = dealt_.get() + r * width + d * part;
-          const int64_t n = (high_ - low_ - d + down - 1) / down;
-          if (pixel == 1) {
-            for (int64_t j = 0; j < n; ++j) to[j] = from[j * down];
-          } else {
-            for (int64_t j = 0; j < n; ++j)
-              for (int64_t c = 0; c < pixel; ++c) to[j * pixel + c] = from[j * down * pixel + c];
-          }
-        }
+        for (int64_t d = 0; d < down; ++d)
+          every<true>(buffer_.get() + r * width_ + d * pixel, dealt_.get() + (r * down + d) * part_, (high_ - low_ - d + down - 1) / down, down);
       rows = dealt_.get();
     }
+    const auto shift = [&](int64_t i) { return down > 1 ? i % down * part_ + i / down * pixel : i * pixel; };
     for (int64_t phase = 0; phase < min64(up, outputs); ++phase) {
-      const int count = gather(ox + phase, rows, width, [&](int64_t i) { return down > 1 ? i % down * part + i / down * pixel : i * pixel; });
-      const int64_t n = (outputs - phase + up - 1) / up;
-      if (up == 1) {
-        weighted_sum(source, weight_.get(), count, n * pixel, dst);
-        return;
-      }
-      A* one = phase_.get();
+      const int count = gather(phase, rows, down > 1 ? down * part_ : width_, shift);
+      const int64_t n = up == 1 ? outputs : (outputs - phase + up - 1) / up;
+      A* one = up == 1 ? dst : phase_.get();
       weighted_sum(source, weight_.get(), count, n * pixel, one);
-      if (pixel == 1) {
-        for (int64_t j = 0; j < n; ++j) dst[phase + j * up] = one[j];
-      } else {
-        for (int64_t j = 0; j < n; ++j)
-          for (int64_t c = 0; c < pixel; ++c) dst[(phase + j * up) * pixel + c] = one[j * pixel + c];
-      }
+      if (up > 1) every<false>(one, dst + phase * pixel, n, up);
     }
   }
 
+  // Takes every `step`-th pixel of `from`, or puts the pixels of `from` to every `step`-th of `to`.
+  template <bool TAKE>
+  void every(const A* from, A* to, int64_t n, int64_t step) const {
+    const int64_t pixel = p_.pixel;
+    const auto copy = [&](auto s, auto width) {
+#pragma GCC ivdep
+      for (int64_t j = 0; j < n; ++j)
+        for (int64_t c = 0; c < width; ++c) TAKE ? to[j * width + c] = from[j * s * width + c] : to[j * s * width + c] = from[j * width + c];
+    };
+    using Two = std::integral_constant<int64_t, 2>;
+    using One = std::integral_constant<int64_t, 1>;
+    if (pixel == 1 && step == 2)
+      copy(Two(), One());
+    else
+      copy(step, pixel);
+  }
+
   const Upfirdn2dParams& p_;
-  const int64_t rows_, tile_, width_, dealt_width_;
+  const int64_t rows_, tile_, width_, part_;
+  Starts y_starts_, x_starts_;
   Buffer<A> buffer_, dealt_, phase_, result_;
   Buffer<const void*> source_;
   Buffer<A> weight_;
   Buffer<int64_t> tap_row_;
-  int64_t low_ = 0, high_ = 0;
+  int64_t planned_ = -1, low_ = 0, high_ = 0, begin_ = 0, end_ = 0;
   int live_ = 0;
 };
 
 template <typename T>
-void rows(const Upfirdn2dParams& p, int64_t begin, int64_t end) {
+void run(const Upfirdn2dParams& p, int64_t begin, int64_t end) {
+  using A = accumulate_t<T>;
   Rows<T> rows(p);
-  for (int64_t item = begin; item < end; ++item) rows.row(item / p.y_axis.out, item % p.y_axis.out);
+  const auto each = [&](auto&& epilogue) {
+    int64_t image = begin / p.y_axis.out, y = begin % p.y_axis.out;
+    for (int64_t item = begin; item < end; ++item) {
+      rows.row(image, y, epilogue);
+      if (++y == p.y_axis.out) y = 0, ++image;
+    }
+  };
+  if (p.epilogue == nullptr) return each([](A*, int64_t, int64_t, int64_t) {});
+  Epilogue<A> epilogue(*p.epilogue);
+  const int64_t channels = p.epilogue->channels;
+  each([&](A* z, int64_t image, int64_t q, int64_t count) {
+    if (p.pixel != channels) {  // planes
+      for (int64_t i = 0; i < count; i += kBlock)
+        epilogue.plane(z + i, z + i, static_cast<int>(min64(kBlock, count - i)), image / channels, image % channels, q + i);
+      return;
+    }
+    for_pixel_blocks(q, q + count, channels, [&](int64_t first, int pixels, int64_t c, int width) {
+      A* block = z + (first - q) * channels + c;
+      epilogue.pixels(block, block, image, first, pixels, c, width);
+    });
+  });
 }
 
 }  // namespace
 
 void upfirdn2d(const Upfirdn2dParams& p, int64_t begin, int64_t end) {
-  for_dtype(p.dtype, [&](auto* t) { rows<std::remove_pointer_t<decltype(t)>>(p, begin, end); });
+  for_dtype(p.dtype, [&](auto* t) { run<std::remove_pointer_t<decltype(t)>>(p, begin, end); });
 }
 
 STYLEGAN_OPS_END_VARIANT

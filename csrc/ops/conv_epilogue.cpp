@@ -1,6 +1,7 @@
 // Tensor side of conv_epilogue and conv_epilogue_backward.
 #include "conv_epilogue.h"
 
+#include "fused.h"
 #include "tensor.h"
 
 namespace stylegan_ops {
@@ -16,9 +17,9 @@ int64_t run_length(int64_t channels, int64_t pixels, Layout layout) {
 
 void check_image(const Tensor& y) { STD_TORCH_CHECK(y.dim() == 4, "conv_epilogue: the image must have 4 dimensions (got ", y.dim(), ")"); }
 
-int64_t noise_samples(const OptionalTensor& noise, const Tensor& y) {
+int64_t noise_samples(const OptionalTensor& noise, int64_t n) {
   if (!noise.has_value()) return 0;
-  STD_TORCH_CHECK(noise->dim() == 4 && (noise->size(0) == y.size(0) || noise->size(0) == 1), "conv_epilogue: noise must be [N or 1, 1, H, W]");
+  STD_TORCH_CHECK(noise->dim() == 4 && (noise->size(0) == n || noise->size(0) == 1), "conv_epilogue: noise must be [N or 1, 1, H, W]");
   return noise->size(0);
 }
 
@@ -30,23 +31,32 @@ Tensor reduced(const Tensor& partial, std::vector<int64_t> size, ScalarType dtyp
 
 }  // namespace
 
+EpilogueOperands epilogue_operands(const Tensor& like, int64_t n, int64_t c, int64_t pixels, OptionalTensor& scale, OptionalTensor& noise,
+                                   OptionalTensor& strength, OptionalTensor& bias, const Activation& activation) {
+  const int64_t samples = noise_samples(noise, n);
+  EpilogueOperands e{};
+  e.scale = operand(scale, like, n * c, "conv_epilogue: scale");
+  e.noise = operand(noise, like, samples * pixels, "conv_epilogue: noise");
+  e.noise_stride = samples == n && n > 1 ? pixels : 0;
+  e.strength = operand(strength, like, 1, "conv_epilogue: noise_strength");
+  e.bias = operand(bias, like, c, "conv_epilogue: bias");
+  e.channels = c;
+  e.activation = activation;
+  return e;
+}
+
 void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength, OptionalTensor bias,
                         const Activation& activation, Tensor& out) {
   const int64_t n = y.size(0), c = y.size(1), pixels = y.size(2) * y.size(3);
   ConvEpilogueParams p{};
   p.y = y.const_data_ptr();
-  p.scale = operand(scale, y, n * c, "conv_epilogue: scale");
-  p.noise_stride = noise_samples(noise, y) == n && n > 1 ? pixels : 0;
-  p.noise = operand(noise, y, noise_samples(noise, y) * pixels, "conv_epilogue: noise");
-  p.strength = operand(strength, y, 1, "conv_epilogue: noise_strength");
-  p.bias = operand(bias, y, c, "conv_epilogue: bias");
   p.out = out.mutable_data_ptr();
-  p.channels = c, p.pixels = pixels;
+  p.operands = epilogue_operands(y, n, c, pixels, scale, noise, strength, bias, activation);
+  p.pixels = pixels;
   p.layout = layout_of(dense_format(y));
   p.run = run_length(c, pixels, p.layout);
-  p.runs = (pixels + p.run - 1) / p.run;
+  p.runs = p.run == 0 ? 0 : (pixels + p.run - 1) / p.run;
   p.dtype = dtype_of(y);
-  p.activation = activation;
   if (y.numel() == 0) return;
   const bool planes = p.layout == Layout::kContiguous;
   torch::stable::parallel_for(0, planes ? n * c : n * p.runs, grain(planes ? pixels : p.run * c),
@@ -86,7 +96,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
   p.run = run_length(c, pixels, p.layout);
   p.runs = (pixels + p.run - 1) / p.run;
   p.channels = c, p.pixels = pixels;
-  const int64_t samples = noise_samples(noise, dout), rows = n * p.runs;
+  const int64_t samples = noise_samples(noise, n), rows = n * p.runs;
   p.noise_stride = samples == n && n > 1 ? pixels : 0;
   const auto sums = [&](bool wanted, int64_t numel) { return zeros(dout, {wanted ? numel : 0}, ScalarType::Double); };
   const Tensor scale_sums = sums(wants_scale, rows * c), bias_sums = sums(wants_bias, rows * c);

@@ -6,20 +6,26 @@
 
 namespace stylegan_ops {
 
+// What stands behind a convolution. The small operands are of the accumulation dtype.
+struct EpilogueOperands {
+  const void* scale;     // [N, C], or null for 1
+  const void* noise;     // [N or 1, pixels], or null
+  const void* strength;  // [], or null for 1
+  const void* bias;      // [C], or null
+  int64_t channels;
+  int64_t noise_stride;  // from one sample's noise to the next: pixels, or 0 where all share it
+  Activation activation;
+};
+
 // A work item is a run of `run` pixels of one sample where the layout is channels_last, else one (n, c) plane.
 struct ConvEpilogueParams {
-  const void* y;         // [N, C, pixels] or [N, pixels, C]
-  const void* scale;     // [N, C] in the accumulation dtype, or null for 1
-  const void* noise;     // [N or 1, pixels] in the accumulation dtype, or null
-  const void* strength;  // [] in the accumulation dtype, or null for 1
-  const void* bias;      // [C] in the accumulation dtype, or null
-  void* out;             // like y; may be y itself
-  int64_t channels, pixels;
-  int64_t noise_stride;  // from one sample's noise to the next: pixels, or 0 where all share it
-  int64_t run, runs;     // pixels in a run, runs in a sample
+  const void* y;  // [N, C, pixels] or [N, pixels, C]
+  void* out;      // like y; may be y itself
+  EpilogueOperands operands;
+  int64_t pixels;
+  int64_t run, runs;  // pixels in a run, runs in a sample
   Layout layout;
   DType dtype;
-  Activation activation;
 };
 
 // dz = dout * da/dz, then dy = dz * scale and the sums. A work item is a run of pixels of one sample in both layouts; each leaves its sums in

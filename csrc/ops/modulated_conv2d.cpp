@@ -1,13 +1,10 @@
 // Tensor side of modulated_conv2d and its weight gradient: scale the input channels, then one dense convolution of the library.
 #include "modulated_conv2d.h"
 
-#include "conv_epilogue.h"
+#include "fused.h"
 #include "tensor.h"
 
 namespace stylegan_ops {
-
-void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength, OptionalTensor bias,
-                        const Activation& activation, Tensor& out);
 
 namespace {
 
@@ -34,6 +31,11 @@ Tensor convolution(const Tensor& x, const Tensor& w, const Geometry& g, int64_t 
                   from(g.transposed), from(Ints{extra_y, extra_x}), from(int64_t{1})});
 }
 
+Tensor as_channels_last(const Tensor& t) { return torch::stable::contiguous(t, MemoryFormat::ChannelsLast); }
+
+// The format of a convolution's output: channels_last wherever its input may be read so. Mirrors conv_format() in Python.
+MemoryFormat conv_format(const Tensor& x) { return is_channels_last(x) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous; }
+
 // styles * x in x's dtype and layout.
 Tensor modulate(const Tensor& x, const OptionalTensor& styles, MemoryFormat format) {
   const Tensor input = dense(x, format);
@@ -54,11 +56,14 @@ Tensor phase_weights(const Tensor& w) {
   return flip_taps(torch::stable::reshape(split, std::vector<int64_t>{4 * out, in, mh, mw}));
 }
 
-// A transposed convolution of stride 2 through a dense one, since the library's own is several times slower.
-Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const Geometry& g, int64_t extra_y, int64_t extra_x, MemoryFormat format) {
-  const int64_t mh = (w.size(2) + 1) / 2, mw = (w.size(3) + 1) / 2;
-  const Geometry dense_geometry{1, mh - 1, mw - 1, false};
-  const Tensor phases = dense(convolution(dense(x, MemoryFormat::ChannelsLast), phase_weights(w), dense_geometry, 0, 0), MemoryFormat::ChannelsLast);
+// A transposed convolution of stride 2 through a dense one, since the library's own is several times slower: [N, 4 O, H + m - 1, W + m - 1].
+Tensor phases_of_transposed(const Tensor& x, const Tensor& w) {
+  const Geometry g{1, (w.size(2) + 1) / 2 - 1, (w.size(3) + 1) / 2 - 1, false};
+  return torch::stable::contiguous(convolution(as_channels_last(x), phase_weights(w), g, 0, 0), MemoryFormat::ChannelsLast);
+}
+
+Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const Geometry& g, int64_t extra_y, int64_t extra_x) {
+  const Tensor phases = phases_of_transposed(x, w);
   InterleaveParams p{};
   p.channels = w.size(1);
   p.phase_height = phases.size(2), p.phase_width = phases.size(3);
@@ -72,27 +77,48 @@ Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const Geometry& g,
                                 [&](int64_t begin, int64_t end) { cpu::interleave(p, begin, end); });
   if (g.pad_y != 0 || g.pad_x != 0 || extra_y != 0 || extra_x != 0)
     out = torch::stable::pad(out, std::vector<int64_t>{-g.pad_x, extra_x - g.pad_x, -g.pad_y, extra_y - g.pad_y});
-  return dense(out, format);
+  return out;
 }
 
 // float16 convolutions of CPU libraries are many times slower than float32 ones.
-bool computes_in_float(const Tensor& x) { return x.is_cpu() && x.scalar_type() == ScalarType::Half; }
+ScalarType compute_type(const Tensor& x) { return x.is_cpu() && x.scalar_type() == ScalarType::Half ? ScalarType::Float : x.scalar_type(); }
 
 Tensor as(const Tensor& t, ScalarType dtype) { return t.scalar_type() == dtype ? t : torch::stable::to(t, dtype); }
+
+void check_weight(const Tensor& x, const Tensor& weight, bool transposed) {
+  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && x.scalar_type() == weight.scalar_type(), "modulated_conv2d: x and weight must fit");
+  STD_TORCH_CHECK(weight.size(transposed ? 0 : 1) == x.size(1), "modulated_conv2d: the channels of x and weight must agree");
+}
 
 }  // namespace
 
 Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor styles, int64_t stride, int64_t pad_y, int64_t pad_x,
                         bool transposed, int64_t extra_y, int64_t extra_x) {
-  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && x.scalar_type() == weight.scalar_type(), "modulated_conv2d: x and weight must fit");
-  STD_TORCH_CHECK(weight.size(transposed ? 0 : 1) == x.size(1), "modulated_conv2d: the channels of x and weight must agree");
-  const MemoryFormat format = dense_format(x);
-  const ScalarType dtype = computes_in_float(x) ? ScalarType::Float : x.scalar_type();
-  const Tensor input = as(modulate(x, styles, format), dtype), w = as(weight, dtype);
+  check_weight(x, weight, transposed);
+  const ScalarType dtype = compute_type(x);
+  const Tensor input = as(modulate(x, styles, dense_format(x)), dtype), w = as(weight, dtype);
   const Geometry g{stride, pad_y, pad_x, transposed};
-  const Tensor y = transposed && stride == 2 ? transposed_by_phases(input, w, g, extra_y, extra_x, format)
-                                             : dense(convolution(input, w, g, extra_y, extra_x), format);
-  return as(y, x.scalar_type());
+  const Tensor y = transposed && stride == 2 ? transposed_by_phases(input, w, g, extra_y, extra_x) : convolution(input, w, g, extra_y, extra_x);
+  return as(torch::stable::contiguous(y, conv_format(x)), x.scalar_type());
+}
+
+// The whole layer without a tensor in between, for inference: convolution (up == 1) or transposed convolution and blur (up == 2, weight
+// [I, O, K_h, K_w]), then the epilogue on the convolution's own output or behind the blur.
+Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, OptionalTensor styles, OptionalTensor scale, OptionalTensor noise,
+                                  OptionalTensor bias, OptionalTensor f, int64_t up, int64_t stride, std::vector<int64_t> padding, int64_t act,
+                                  double alpha, double gain, double clamp) {
+  STD_TORCH_CHECK(padding.size() == 4 && (up == 1 || (up == 2 && f.has_value())), "modulated_conv2d: bad arguments");
+  check_weight(x, weight, up == 2);
+  const Activation a = activation(act, alpha, gain, clamp);
+  const Tensor input = as(modulate(x, styles, dense_format(x)), compute_type(x)), w = as(weight, compute_type(x));
+  if (up == 2) {
+    const Tensor phases = as(phases_of_transposed(input, w), x.scalar_type());
+    return torch::stable::contiguous(upfirdn2d_phases(phases, *f, padding, 4, scale, noise, bias, a), conv_format(x));
+  }
+  const Geometry g{stride, padding[2], padding[0], false};
+  Tensor y = as(torch::stable::contiguous(convolution(input, w, g, 0, 0), conv_format(x)), x.scalar_type());
+  conv_epilogue_into(y, scale, noise, std::nullopt, bias, a, y);
+  return y;
 }
 
 Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t kernel_y, int64_t kernel_x, int64_t stride,
@@ -100,7 +126,7 @@ Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor
   using torch::stable::detail::from;
   using Ints = std::vector<int64_t>;
   const MemoryFormat format = dense_format(x);
-  const ScalarType dtype = computes_in_float(x) ? ScalarType::Float : x.scalar_type();
+  const ScalarType dtype = compute_type(x);
   Tensor input = as(modulate(x, styles, format), dtype), grad = as(dense(dy, format), dtype);
   // The weight gradient of a transposed convolution is that of the strided one with input and output exchanged.
   if (transposed) std::swap(input, grad);
@@ -120,5 +146,6 @@ Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor
 
 STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, STYLEGAN_OPS_DEVICE, m) {
   m.impl("modulated_conv2d", TORCH_BOX(&stylegan_ops::modulated_conv2d));
+  m.impl("modulated_conv2d_inference", TORCH_BOX(&stylegan_ops::modulated_conv2d_inference));
   m.impl("modulated_conv2d_weight", TORCH_BOX(&stylegan_ops::modulated_conv2d_weight));
 }

@@ -48,15 +48,19 @@ inline ScalarType accumulate_type(const Tensor& t) {
   return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-// channels_last if that is the only format the 4-D tensor lies in, else contiguous. Mirrors dense_format() in Python.
-inline MemoryFormat dense_format(const Tensor& t) {
-  if (t.dim() != 4 || t.is_contiguous()) return MemoryFormat::Contiguous;
+// Whether the 4-D tensor may be read as [N, H, W, C] without gaps.
+inline bool is_channels_last(const Tensor& t) {
   int64_t expected = 1;
   for (int64_t d : {1, 3, 2, 0}) {
-    if (t.size(d) != 1 && t.stride(d) != expected) return MemoryFormat::Contiguous;
+    if (t.size(d) != 1 && t.stride(d) != expected) return false;
     expected *= t.size(d);
   }
-  return MemoryFormat::ChannelsLast;
+  return true;
+}
+
+// channels_last if that is the only format the 4-D tensor lies in, else contiguous. Mirrors dense_format() in Python.
+inline MemoryFormat dense_format(const Tensor& t) {
+  return t.dim() == 4 && !t.is_contiguous() && is_channels_last(t) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
 }
 
 inline Layout layout_of(MemoryFormat format) {

@@ -1,6 +1,7 @@
 // Tensor side of upfirdn2d.
 #include "upfirdn2d.h"
 
+#include "fused.h"
 #include "tensor.h"
 
 namespace stylegan_ops {
@@ -55,6 +56,13 @@ ResampleAxis axis(int64_t in, int64_t up, int64_t down, int64_t before, int64_t 
   return {in, (padded - taps) / down + 1, up, down, before, taps};
 }
 
+void run(Upfirdn2dParams& p, const Taps& taps) {
+  (taps.full.empty() ? p.tap_x : p.tap) = taps.full.empty() ? taps.x.data() : taps.full.data();
+  p.tap_y = taps.full.empty() ? taps.y.data() : nullptr;
+  torch::stable::parallel_for(0, p.images * p.y_axis.out, grain(p.x_axis.out * p.pixel * 2),
+                              [&](int64_t begin, int64_t end) { cpu::upfirdn2d(p, begin, end); });
+}
+
 }  // namespace
 
 Tensor upfirdn2d(const Tensor& x, const Tensor& f, std::vector<int64_t> up, std::vector<int64_t> down, std::vector<int64_t> padding,
@@ -72,12 +80,28 @@ Tensor upfirdn2d(const Tensor& x, const Tensor& f, std::vector<int64_t> up, std:
   p.out = out.mutable_data_ptr();
   p.images = channels_last ? x.size(0) : x.size(0) * x.size(1);
   p.pixel = channels_last ? x.size(1) : 1;
-  (taps.full.empty() ? p.tap_x : p.tap) = taps.full.empty() ? taps.x.data() : taps.full.data();
-  p.tap_y = taps.full.empty() ? taps.y.data() : nullptr;
   p.dtype = dtype_of(x);
-  if (out.numel() > 0)
-    torch::stable::parallel_for(0, p.images * p.y_axis.out, grain(p.x_axis.out * p.pixel * 2),
-                                [&](int64_t begin, int64_t end) { cpu::upfirdn2d(p, begin, end); });
+  if (out.numel() > 0) run(p, taps);
+  return out;
+}
+
+Tensor upfirdn2d_phases(const Tensor& phases, const Tensor& f, const std::vector<int64_t>& padding, double gain, OptionalTensor scale,
+                        OptionalTensor noise, OptionalTensor bias, const Activation& activation) {
+  const Taps taps(f, false, gain, phases.scalar_type() == ScalarType::Double);
+  const int64_t n = phases.size(0), c = phases.size(1) / 4;
+  Upfirdn2dParams p{};
+  p.x_axis = axis(2 * phases.size(3), 1, 1, padding[0], padding[1], taps.width);
+  p.y_axis = axis(2 * phases.size(2), 1, 1, padding[2], padding[3], taps.height);
+  Tensor out = empty_dense(phases, {n, c, p.y_axis.out, p.x_axis.out}, MemoryFormat::ChannelsLast);
+  OptionalTensor strength;
+  const EpilogueOperands epilogue = epilogue_operands(phases, n, c, p.y_axis.out * p.x_axis.out, scale, noise, strength, bias, activation);
+  p.x = phases.const_data_ptr();
+  p.out = out.mutable_data_ptr();
+  p.images = n, p.pixel = c;
+  p.phases = true;
+  p.epilogue = &epilogue;
+  p.dtype = dtype_of(phases);
+  if (out.numel() > 0) run(p, taps);
   return out;
 }
 

@@ -1,6 +1,7 @@
 // upfirdn2d: zero-insert up, pad or crop, FIR filter, keep every n-th pixel.
 #pragma once
 
+#include "conv_epilogue.h"
 #include "kernel.h"
 
 namespace stylegan_ops {
@@ -23,6 +24,8 @@ struct Upfirdn2dParams {
   const double* tap;     // [y_axis.taps, x_axis.taps] for any other filter, or null
   int64_t images, pixel;
   ResampleAxis x_axis, y_axis;
+  bool phases;                       // x is [images, ceil(y.in / 2), ceil(x.in / 2), 2, 2, pixel]: a transposed convolution's phases
+  const EpilogueOperands* epilogue;  // what stands behind the filter, or null
   DType dtype;
 };
 

@@ -99,4 +99,5 @@ def _print(report) -> None:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    # A folder may be called anything, terminal commands included.
+    return ", ".join(name if name.isprintable() else ascii(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")

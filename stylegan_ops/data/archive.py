@@ -1,9 +1,11 @@
 """Open a zip that may come from anywhere: refuse what no honest archive of images holds, before any member is read."""
 
+import lzma
 import posixpath
 import re
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 MAX_RATIO = 200  # bytes out per byte in; photos are near 1, a flat bitmap may reach 100, a zip bomb has 1,000
@@ -35,6 +37,18 @@ def open_zip(path: Path) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
             raise ValueError(f"zip: {str(path)!r} refused, member {info.orig_filename!r} {fault}")
         seen.add(plain)
     return archive, members
+
+
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Unpack one member.
+
+    Raises:
+        ValueError: the member is damaged; the message names it.
+    """
+    try:
+        return archive.read(info)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"zip: member {info.filename!r} of {archive.filename!r} is damaged ({error or type(error).__name__})") from None
 
 
 def _fault(info: zipfile.ZipInfo) -> str | None:

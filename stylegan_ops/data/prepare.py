@@ -95,9 +95,13 @@ def prepare(
         Report: what was written and what was left out.
 
     Raises:
+        TypeError: a number is no integer.
         ValueError: bad argument, refused source (a zip with path tricks, ...), or no usable image.
         FileNotFoundError, FileExistsError, OSError: of `source` or `dest`.
     """
+    for name, value in (("resolution", resolution), ("count", 1 if count is None else count), ("seed", seed)):
+        if not isinstance(value, int):
+            raise TypeError(f"prepare: {name} must be an integer ({value!r})")
     if resolution & (resolution - 1) or not 4 <= resolution <= MAX_RESOLUTION:
         raise ValueError(f"prepare: resolution must be a power of two from 4 to {MAX_RESOLUTION} ({resolution})")
     if channels not in ("auto", 1, 3):

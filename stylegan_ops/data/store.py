@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from stylegan_ops.data.archive import open_zip
+from stylegan_ops.data.archive import open_zip, read_member
 
 METADATA = "dataset.json"
 
@@ -43,7 +43,7 @@ class ZipStore:
         archive, members = open_zip(path)
         with archive:
             found = [info for info in members if info.filename == METADATA]
-            self._metadata = archive.read(found[0]) if found else None
+            self._metadata = read_member(archive, found[0]) if found else None
         members = sorted((info for info in members if info.filename.endswith(".png")), key=lambda info: info.filename)
         packed = next((info.filename for info in members if info.compress_type != zipfile.ZIP_STORED), None)
         if packed is not None:
@@ -51,6 +51,7 @@ class ZipStore:
         self.names = [info.filename for info in members]
         self._size = np.array([info.file_size for info in members], dtype=np.int64)
         self._crc = np.array([info.CRC for info in members], dtype=np.int64)
+        self._length = path.stat().st_size
         self._start = np.array([self._data_start(info) for info in members], dtype=np.int64)
 
     def __del__(self) -> None:
@@ -79,8 +80,9 @@ class ZipStore:
 
     def _data_start(self, info: zipfile.ZipInfo) -> int:
         # The local header's variable part differs from the directory's, so its two lengths must be read.
-        header = self._pread(30, info.header_offset)
-        if len(header) < 30 or header[:4] != b"PK\3\4":
-            raise ValueError(f"ImageDataset: {str(self.path)!r} is damaged at member {info.filename!r}")
-        name_length, extra_length = struct.unpack("<HH", header[26:30])
-        return info.header_offset + 30 + name_length + extra_length
+        header = self._pread(30, max(info.header_offset, 0))
+        if len(header) == 30 and header[:4] == b"PK\3\4":
+            start = info.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+            if start + info.file_size <= self._length:
+                return start
+        raise ValueError(f"ImageDataset: {str(self.path)!r} is damaged at member {info.filename!r}")

@@ -41,6 +41,7 @@ ACTIVATIONS = {
 _BY_INDEX = tuple(ACTIVATIONS.values())
 LINEAR = ACTIVATIONS["linear"].index
 NO_CLAMP = -1.0
+IDENTITY = (LINEAR, 0.0, 1.0, NO_CLAMP)  # act, alpha, gain, clamp
 
 
 # 1. The public function

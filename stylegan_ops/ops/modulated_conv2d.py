@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from .. import _impl
 from ._checks import accumulate_dtype, check_device, check_image, check_real, check_vector
 from ._registry import native, register
-from .bias_act import LINEAR, NO_CLAMP, check_activation, dense_format
+from .bias_act import IDENTITY, LINEAR, NO_CLAMP, check_activation, dense_format
 from .conv_epilogue import WANTS_SCALE, check_noise, conv_epilogue
 from .upfirdn2d import check_arguments, down_padding, filter_size, up_padding, upfirdn2d, upfirdn2d_reference
 
@@ -78,7 +78,7 @@ def modulated_conv2d(
     padding = resampled_padding(padding, f, up, down)
     if not check_real(op, "eps", eps) >= 0:
         raise ValueError(f"{op}: eps must be at least 0 (got {eps})")
-    check_activation(op, act, alpha, gain, clamp)
+    activation = check_activation(op, act, alpha, gain, clamp)
     height, width = output_size(x, weight, f, up, down, padding)
     if noise is not None:
         noise = check_noise(op, noise, x, height, width)
@@ -99,10 +99,11 @@ def modulated_conv2d(
         y = modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight)
         return conv_epilogue(y, None, noise, None, bias, act, alpha, gain, clamp, impl="reference").to(x.dtype)
     scale = demodulation_coefficients(weight, styles, eps) if demodulate else None
-    y = _convolve(x, weight.to(x.dtype), styles, f, up, down, padding, flip_weight)
-    if scale is None and noise is None and bias is None and act == "linear" and gain in (None, 1) and clamp is None:
-        return y
-    return conv_epilogue(y, scale, noise, None, bias, act, alpha, gain, clamp, impl="native")
+    if noise is not None:
+        noise = noise.to(accumulate_dtype(x.dtype))
+    if bias is not None:
+        bias = bias.to(accumulate_dtype(x.dtype))
+    return _native(x, weight.to(x.dtype), styles, (scale, noise, bias), f, up, down, padding, flip_weight, activation)
 
 
 def check_weight(x, weight) -> None:
@@ -168,30 +169,41 @@ def modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, 
 # The native order of the same steps: the filter is applied where there are fewer pixels, and the zeros are never multiplied.
 
 
-def _convolve(x, weight, styles, f, up, down, padding, flip_weight) -> torch.Tensor:
+def _native(x, weight, styles, behind, f, up, down, padding, flip_weight, activation) -> torch.Tensor:
     ky, kx = weight.shape[2:]
     left, right, top, bottom = padding
     is_1x1 = ky == 1 and kx == 1
+    is_inference = not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, styles, *behind)))
     if flip_weight == (up > 1 and not is_1x1):  # a transposed convolution flips by itself
         weight = weight.flip([2, 3])
     if up > 1 and is_1x1:
-        y = _dense(x, weight, styles)
-        return upfirdn2d(y, f, up, padding=padding, gain=up * up, impl="native")
+        y = native("modulated_conv2d")(x, weight, styles, 1, 0, 0, False, 0, 0)
+        return _epilogue(upfirdn2d(y, f, up, padding=padding, gain=up * up, impl="native"), behind, activation)
     if up > 1:
-        y = native("modulated_conv2d")(x, weight.transpose(0, 1), styles, up, 0, 0, True, 0, 0)
+        weight = weight.transpose(0, 1)
         full = (left - kx + 1, right - kx + up, top - ky + 1, bottom - ky + up)
-        return upfirdn2d(y, f, padding=full, gain=up * up, impl="native")
+        if is_inference and up == 2:
+            f = torch.ones([1, 1], device=x.device) if f is None else f
+            full = (full[0], full[1] - kx % 2, full[2], full[3] - ky % 2)  # the phases have an even number of pixels
+            return native("modulated_conv2d_inference")(x, weight, styles, *behind, f, up, 1, full, *activation)
+        y = native("modulated_conv2d")(x, weight, styles, up, 0, 0, True, 0, 0)
+        return _epilogue(upfirdn2d(y, f, padding=full, gain=up * up, impl="native"), behind, activation)
     if down > 1 and f is not None:
-        stride = down if is_1x1 else 1
-        x = upfirdn2d(x, f, down=stride, padding=padding, impl="native")
-        return _dense(x, weight, styles, down // stride)
-    if left != right or top != bottom or min(padding) < 0:
+        blur_down = down if is_1x1 else 1
+        x = upfirdn2d(x, f, down=blur_down, padding=padding, impl="native")
+        down, left, top = down // blur_down, 0, 0
+    elif left != right or top != bottom or min(padding) < 0:
         x, left, top = F.pad(x, list(padding)), 0, 0
-    return _dense(x, weight, styles, down, top, left)
+    if is_inference:
+        return native("modulated_conv2d_inference")(x, weight, styles, *behind, None, 1, down, (left, left, top, top), *activation)
+    return _epilogue(native("modulated_conv2d")(x, weight, styles, down, top, left, False, 0, 0), behind, activation)
 
 
-def _dense(x, weight, styles, stride=1, pad_y=0, pad_x=0) -> torch.Tensor:
-    return native("modulated_conv2d")(x, weight, styles, stride, pad_y, pad_x, False, 0, 0)
+def _epilogue(y, behind, activation) -> torch.Tensor:
+    scale, noise, bias = behind
+    if scale is None and noise is None and bias is None and activation == IDENTITY:
+        return y
+    return native("conv_epilogue")(y, scale, noise, None, bias, *activation)
 
 
 # 3. Fakes. The registered op is the bare y = conv(styles * x, weight), strided or transposed.
@@ -206,7 +218,22 @@ def _fake(x, weight, styles, stride, pad_y, pad_x, transposed, extra_y, extra_x)
         channels = weight.shape[0]
         h = (x.shape[2] + 2 * pad_y - weight.shape[2]) // stride + 1
         w = (x.shape[3] + 2 * pad_x - weight.shape[3]) // stride + 1
-    return x.new_empty([x.shape[0], channels, h, w]).to(memory_format=dense_format(x))
+    return x.new_empty([x.shape[0], channels, h, w]).to(memory_format=conv_format(x))
+
+
+def conv_format(x: torch.Tensor) -> torch.memory_format:
+    """The memory format of a convolution's output: channels_last wherever x may be read so, as an image of one channel may."""
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+
+
+def _inference_fake(x, weight, styles, scale, noise, bias, f, up, stride, padding, act, alpha, gain, clamp):
+    left, right, top, bottom = padding
+    if up == 1:
+        return _fake(x, weight, styles, stride, top, left, False, 0, 0)
+    (taps_x, taps_y), ky, kx = filter_size(f), weight.shape[2], weight.shape[3]
+    h = 2 * (x.shape[2] + (ky + 1) // 2 - 1) + top + bottom - taps_y + 1
+    w = 2 * (x.shape[3] + (kx + 1) // 2 - 1) + left + right - taps_x + 1
+    return x.new_empty([x.shape[0], weight.shape[1], h, w]).to(memory_format=conv_format(x))
 
 
 def _weight_fake(x, dy, styles, ky, kx, stride, pad_y, pad_x, transposed):
@@ -277,4 +304,9 @@ def _weight_backward(ctx, g):
 
 
 register("modulated_conv2d", fake=_fake, setup_context=_setup, backward=_backward)
+def _inference_backward(ctx, dy):
+    raise RuntimeError("modulated_conv2d_inference: has no derivative; call modulated_conv2d, which chooses it only where none is needed")
+
+
+register("modulated_conv2d_inference", fake=_inference_fake, backward=_inference_backward)
 register("modulated_conv2d_weight", fake=_weight_fake, setup_context=_setup_weight, backward=_weight_backward)

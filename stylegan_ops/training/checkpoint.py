@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ def load_checkpoint(path: str | os.PathLike[str], device: str | torch.device = "
     if not path.is_file():
         raise CheckpointError(f"checkpoint: {str(path)!r} must be a file")
     try:
+        # torch.load does not compare the check sums that torch.save wrote, and a flipped bit in a weight has no other sign.
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"check sum of {damaged} is wrong")
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load has no common error for files that are no checkpoints
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from images import encoded, picture, write_folder, write_zip
 
-from stylegan_ops.data import ImageDataset
+from stylegan_ops.data import ImageDataset, prepare
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -102,6 +103,31 @@ def test_rejects_wrong_local_header(tmp_path: Path) -> None:
     path.write_bytes(b"PK\0\0" + path.read_bytes()[4:])
     with pytest.raises(ValueError, match="is damaged at member '00000/img00000000.png'"):
         ImageDataset(path)
+
+
+def test_rejects_damaged_metadata(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", prepared())
+    path.write_bytes(path.read_bytes().replace(b'{"labels', b'{"labelz'))
+    for read in (ImageDataset, lambda source: prepare(source, tmp_path / "out.zip", 8)):
+        with pytest.raises(ValueError, match=r"member 'dataset.json' of .*set.zip' is damaged"):
+            read(path)
+
+
+def test_random_damage_is_always_reported(tmp_path: Path) -> None:
+    whole = write_zip(tmp_path / "set.zip", prepared()).read_bytes()
+    rng = random.Random(0)
+    outcomes = set()
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data) - 700, len(data))] = rng.randrange(256)
+        (tmp_path / "set.zip").write_bytes(data)
+        try:
+            items = ImageDataset(tmp_path / "set.zip")
+            outcomes.add(len([items[i] for i in range(len(items))]))
+        except ValueError:
+            outcomes.add("refused")
+    assert "refused" in outcomes
 
 
 @pytest.mark.parametrize("zipped", [False, True])

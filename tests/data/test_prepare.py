@@ -154,6 +154,12 @@ def test_rejects_arguments(tmp_path: Path, arguments: dict, message: str) -> Non
     assert os.listdir(tmp_path) == ["in"]
 
 
+@pytest.mark.parametrize("name", ["resolution", "count", "seed"])
+def test_rejects_what_is_no_integer(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TypeError, match=f"prepare: {name} must be an integer \\(8.0\\)"):
+        prepare(tmp_path, tmp_path / "out.zip", **{"resolution": 8, name: 8.0})
+
+
 @pytest.mark.parametrize("dest", ["out.zip", "out"])
 def test_replaces_only_by_force(tmp_path: Path, dest: str) -> None:
     source = write_folder(tmp_path / "in", GOOD)

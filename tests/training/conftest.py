@@ -9,6 +9,7 @@ from training_helpers import TINY
 from stylegan_ops.data import ImageDataset, prepare
 from stylegan_ops.training import Processes, Trainer, TrainingConfig
 
+
 @pytest.fixture(scope="session")
 def data_path(tmp_path_factory):
     """24 RGB images of 8x8 pixels in two classes, as `stylegan-ops dataset` writes them."""

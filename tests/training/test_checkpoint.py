@@ -54,6 +54,15 @@ def test_truncated_file(saved, tmp_path, size):
         load_checkpoint(path)
 
 
+def test_flipped_bit(saved, tmp_path):
+    content = bytearray(saved[0].read_bytes())
+    content[content.index(saved[1].G.synthesis.b4.const.detach().numpy().tobytes()) + 10] ^= 1
+    path = tmp_path / "flipped.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"flipped.pt' must be an undamaged checkpoint"):
+        load_checkpoint(path)
+
+
 def test_names_an_older_checkpoint(saved):
     path, _ = saved
     broken = path.with_name("checkpoint-000000999.pt")
@@ -69,7 +78,7 @@ class Evil:
         return (print, ("code from a file ran",))
 
 
-@pytest.mark.parametrize("content", [b"no checkpoint at all", pickle.dumps({"format": 1}), pickle.dumps(Evil())])
+@pytest.mark.parametrize("content", [b"no checkpoint at all", pickle.dumps({"format": 1}, protocol=2), pickle.dumps(Evil(), protocol=2)])
 def test_foreign_file(tmp_path, content, capsys):
     path = tmp_path / "foreign.pt"
     path.write_bytes(content)

@@ -23,7 +23,7 @@ def test_killed_and_resumed_run_has_the_same_bits(make_trainer, data_path, tmp_p
     process = subprocess.Popen(program, env=environment(), stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + LIMIT
-        while len(list_checkpoints(killed)) < 2:
+        while not list_checkpoints(killed):
             assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
             time.sleep(0.01)
     finally:
@@ -32,7 +32,7 @@ def test_killed_and_resumed_run_has_the_same_bits(make_trainer, data_path, tmp_p
         process.stderr.close()
 
     state = load_checkpoint(latest_checkpoint(killed))
-    settings["kimg"] = (state["images"] + 4 * 8) / 1000
+    settings["kimg"] = (state["images"] + 3 * 8) / 1000
     resumed = make_trainer(killed, resume=state, **settings).run()
     whole = make_trainer(tmp_path / "whole", **{**settings, "snapshot_kimg": None}).run()
     assert_same_bits(load_checkpoint(whole.checkpoint), load_checkpoint(resumed.checkpoint))

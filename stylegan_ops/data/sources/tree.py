@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from stylegan_ops.data.archive import open_zip
+from stylegan_ops.data.archive import open_zip, read_member
 from stylegan_ops.data.labels import read_labels, read_metadata
 from stylegan_ops.data.pixels import open_image, readable_formats
 from stylegan_ops.data.sources.source import Source
@@ -75,7 +75,7 @@ class ZipSource(_TreeSource):
 
     def _read(self, name: str) -> bytes:
         _check_size(self._members[name].file_size)
-        return self._archive.read(self._members[name])
+        return read_member(self._archive, self._members[name])
 
 
 def _check_size(size: int) -> None:

@@ -1,0 +1,23 @@
+// The Tensor side's entries to kernels that another op fuses with its own.
+#pragma once
+
+#include "conv_epilogue.h"
+#include "tensor.h"
+
+namespace stylegan_ops {
+
+// The kernel's operands for an image of n samples, c channels and `pixels` pixels. The tensors are made contiguous in place and must outlive
+// the operands.
+EpilogueOperands epilogue_operands(const Tensor& like, int64_t n, int64_t c, int64_t pixels, OptionalTensor& scale, OptionalTensor& noise,
+                                   OptionalTensor& strength, OptionalTensor& bias, const Activation& activation);
+
+// Runs the epilogue from the dense tensor y into `out` of the same shape and layout, which may be y.
+void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength, OptionalTensor bias,
+                        const Activation& activation, Tensor& out);
+
+// Filters the image that a stride-2 transposed convolution left as phases [N, 4 C, H, W], channels_last, its pixel (2 i + a, 2 j + b) in the
+// channels (a, b, c); then the epilogue. `padding` is that of upfirdn2d; the result is [N, C, H', W'], channels_last.
+Tensor upfirdn2d_phases(const Tensor& phases, const Tensor& f, const std::vector<int64_t>& padding, double gain, OptionalTensor scale,
+                        OptionalTensor noise, OptionalTensor bias, const Activation& activation);
+
+}  // namespace stylegan_ops
