@@ -47,8 +47,11 @@ $(STAMP)-build: $(STAMP)-env $(SOURCES)
 	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[train,demo,test]'
 	@touch $@
 
+# The extra's tools alone: installing the package with it would build once more.
+TOOLS := import importlib.metadata as m; print(*(r.partition(";")[0] for r in m.requires("stylegan_ops") if "dev" in r.partition("extra ==")[2]))
+
 $(STAMP)-dev: $(STAMP)-build
-	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[dev]'
+	$(BIN)python -m pip install --quiet $$($(BIN)python -c '$(TOOLS)')
 	@touch $@
 
 build: $(STAMP)-build

@@ -3,7 +3,7 @@
     python benchmarks/models.py [--cold] [--resolution 128] [--batch 4]
 
 First the outputs are compared: relative error below 1e-4 in float32. Then native float32, native bfloat16 (autocast) and the baseline in
-float32, in its layouts, take turns; the fastest layout counts. The table gives the medians in ms, GFLOP/s of the minimal arithmetic
+float32, in both layouts, take turns; the faster layout counts. The table gives the medians in ms, GFLOP/s of the minimal arithmetic
 (no zero-inserted pixel is counted), and the ratio to the baseline beside the goal. Without AMX or avx512_bf16 (printed in the head)
 bfloat16 convolutions are emulated and slower than float32 ones; the goal for bfloat16 is for machines that have them.
 """
@@ -18,12 +18,6 @@ import torch
 
 from stylegan_ops.models.stylegan2 import Discriminator, Generator
 
-NCHW, NHWC = torch.contiguous_format, torch.channels_last
-# The baseline's layouts; the fastest form counts.
-BASELINES = {
-    "G": {"contiguous": (NCHW, NCHW), "mixed": (NCHW, NHWC), "channels_last": (NHWC, NHWC)},
-    "D": {"contiguous": (NCHW,), "channels_last": (NHWC,)},
-}
 GOALS = {("G", "float32"): "1.8x", ("G", "bfloat16"): "5.0x"}  # ratios to the float32 baseline
 
 
@@ -68,8 +62,8 @@ def same_noise(form: harness.Form) -> torch.Tensor:
 def rows(name: str, net: torch.nn.Module, plain: type, x: torch.Tensor, seconds: float) -> list[dict]:
     state = dict(net.state_dict())
     forms = {"native float32": lambda: net(x), "native bfloat16": autocast(net, x)}
-    for layout, memory_formats in BASELINES[name].items():
-        forms[f"baseline {layout}"] = functools.partial(plain(state, *memory_formats), x)
+    for layout, memory_format in harness.LAYOUTS.items():
+        forms[f"baseline {layout}"] = functools.partial(plain(state, memory_format), x)
     outputs = {form: same_noise(run) for form, run in forms.items()}
     errors = {form: relative_error(y, outputs["native float32"]) for form, y in outputs.items()}
     worst = max(error for form, error in errors.items() if form.startswith("baseline"))

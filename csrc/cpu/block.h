@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <type_traits>
 
@@ -151,6 +152,22 @@ inline double dot(const A* v, const A* w, int n) {
   for (int j = 0; j < 16; ++j) total += lane[j];
   return total;
 }
+
+// Uninitialised memory for a kernel's call.
+template <typename A>
+class Buffer {
+ public:
+  explicit Buffer(int64_t n) : data_(static_cast<A*>(std::malloc((n + 16) * sizeof(A)))) {
+    if (data_ == nullptr) std::abort();  // no exception may leave a parallel region
+  }
+  ~Buffer() { std::free(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  A* get() const { return data_; }
+
+ private:
+  A* data_;
+};
 
 inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -7,7 +7,7 @@
 // Bytes moved per element: each input once and each output once; a row's further readings come from the cache.
 #include "ops/upfirdn2d.h"
 
-#include <cstdlib>
+#include <utility>
 
 #include "block.h"
 #include "epilogue.h"
@@ -19,22 +19,69 @@ constexpr int64_t kTileElements = 4096;  // of a row of the buffer
 constexpr int64_t kTilePixels = 16;      // at least, so that the filter's overlap between tiles stays small
 constexpr int64_t kShortPixel = 16;      // elements below which a pixel is too short for a loop of its own
 
+// Rows are short, so their vectors are written out: the compiler's own vectorisation spends more on alignment and remainders than on the work.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
 template <typename A>
-class Buffer {
- public:
-  explicit Buffer(int64_t n) : data_(static_cast<A*>(std::malloc((n + 16) * sizeof(A)))) {
-    if (data_ == nullptr) std::abort();  // no exception may leave a parallel region
-  }
-  ~Buffer() { std::free(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  A* get() const { return data_; }
+struct Simd {
+  static constexpr int kLanes = kVectorBytes / sizeof(A);
+  typedef A Vector __attribute__((vector_size(kVectorBytes)));
+  typedef A Unaligned __attribute__((vector_size(kVectorBytes), aligned(alignof(A)), may_alias));
+  typedef typename std::conditional<sizeof(A) == 8, int64_t, int32_t>::type Index;
+  typedef Index Indices __attribute__((vector_size(kVectorBytes)));
 
- private:
-  A* data_;
+  // even[0] odd[0] even[1] odd[1] ..., the first half of the lanes if FIRST, else the second.
+  template <bool FIRST, size_t... LANE>
+  static Vector zip(Vector even, Vector odd, std::index_sequence<LANE...>) {
+    constexpr Index from = FIRST ? 0 : kLanes / 2;
+    const Indices order = {(from + static_cast<Index>(LANE / 2) + static_cast<Index>(LANE % 2) * kLanes)...};
+    return __builtin_shuffle(even, odd, order);
+  }
 };
 
-// dst = sum_k weight[k] * source[k] of 1 to 4 sources, or that added to dst.
+// sum_k weight[k] * source[k][j], for a vector of j or for one.
+template <typename V, int COUNT, typename A>
+inline __attribute__((always_inline)) V sum_at(const A* const* s, const A* w, int64_t j) {
+  V sum = w[0] * *reinterpret_cast<const V*>(s[0] + j);
+  for (int k = 1; k < COUNT; ++k) sum += w[k] * *reinterpret_cast<const V*>(s[k] + j);
+  return sum;
+}
+
+// dst = sum_k weight[k] * source[k], or that added to dst.
+template <int COUNT, bool ADD, typename A>
+inline void weighted_sum_block(const A* const* s, const A* w, int n, A* d) {
+  using V = typename Simd<A>::Unaligned;
+  int j = 0;
+  for (; j + Simd<A>::kLanes <= n; j += Simd<A>::kLanes) {
+    V* to = reinterpret_cast<V*>(d + j);
+    *to = ADD ? *to + sum_at<V, COUNT>(s, w, j) : sum_at<V, COUNT>(s, w, j);
+  }
+  for (; j < n; ++j) d[j] = ADD ? d[j] + sum_at<A, COUNT>(s, w, j) : sum_at<A, COUNT>(s, w, j);
+}
+
+// Two phases of two taps each at once, put together in registers: dst[2 j] and dst[2 j + 1] from sources 0, 1 and 2, 3.
+template <typename A>
+inline void weighted_sum_pairs(const A* const* s, const A* w, int64_t outputs, A* d) {
+  using V = typename Simd<A>::Unaligned;
+  constexpr int lanes = Simd<A>::kLanes;
+  constexpr auto all = std::make_index_sequence<lanes>();
+  int64_t j = 0;
+  for (; 2 * (j + lanes) <= outputs; j += lanes) {
+    const V even = sum_at<V, 2>(s, w, j), odd = sum_at<V, 2>(s + 2, w + 2, j);
+    *reinterpret_cast<V*>(d + 2 * j) = Simd<A>::template zip<true>(even, odd, all);
+    *reinterpret_cast<V*>(d + 2 * j + lanes) = Simd<A>::template zip<false>(even, odd, all);
+  }
+  for (; 2 * j < outputs; ++j) {
+    d[2 * j] = sum_at<A, 2>(s, w, j);
+    if (2 * j + 1 < outputs) d[2 * j + 1] = sum_at<A, 2>(s + 2, w + 2, j);
+  }
+}
+
 template <bool ADD, typename T, typename A>
 inline void weighted_sum4(const T* const* source, const A* weight, int count, int64_t n, A* dst) {
   A buffer[4][kBlock];
@@ -42,22 +89,10 @@ inline void weighted_sum4(const T* const* source, const A* weight, int count, in
     const int m = static_cast<int>(min64(kBlock, n - i));
     const A* s[4] = {};
     for (int k = 0; k < count; ++k) s[k] = load(source[k] + i, m, buffer[k]);
-    A* d = dst + i;
-    auto loop = [&](auto term) {
-#pragma GCC ivdep
-      for (int j = 0; j < m; ++j) {
-        if constexpr (ADD)
-          d[j] += term(j);
-        else
-          d[j] = term(j);
-      }
-    };
-    const A *s0 = s[0], *s1 = s[count > 1 ? 1 : 0], *s2 = s[count > 2 ? 2 : 0], *s3 = s[count > 3 ? 3 : 0];
-    const A w0 = weight[0], w1 = count > 1 ? weight[1] : A(0), w2 = count > 2 ? weight[2] : A(0), w3 = count > 3 ? weight[3] : A(0);
-    if (count == 1) loop([=](int j) { return w0 * s0[j]; });
-    if (count == 2) loop([=](int j) { return w0 * s0[j] + w1 * s1[j]; });
-    if (count == 3) loop([=](int j) { return w0 * s0[j] + w1 * s1[j] + w2 * s2[j]; });
-    if (count == 4) loop([=](int j) { return w0 * s0[j] + w1 * s1[j] + (w2 * s2[j] + w3 * s3[j]); });
+    if (count == 1) weighted_sum_block<1, ADD>(s, weight, m, dst + i);
+    if (count == 2) weighted_sum_block<2, ADD>(s, weight, m, dst + i);
+    if (count == 3) weighted_sum_block<3, ADD>(s, weight, m, dst + i);
+    if (count == 4) weighted_sum_block<4, ADD>(s, weight, m, dst + i);
   }
 }
 
@@ -100,7 +135,7 @@ class Rows {
         x_starts_(p.x_axis.up),
         buffer_(rows_ * width_),
         dealt_(rows_ * part_ * p.x_axis.down),
-        phase_(tile_ * p.pixel),
+        phase_((tile_ + p.x_axis.up) * p.pixel),
         result_(tile_ * p.pixel),
         source_(rows_ * p.x_axis.taps + p.y_axis.taps),
         weight_(rows_ * p.x_axis.taps + p.y_axis.taps),
@@ -214,37 +249,49 @@ class Rows {
     const int64_t up = p_.x_axis.up, down = p_.x_axis.down, pixel = p_.pixel;
     const A** source = reinterpret_cast<const A**>(source_.get());
     const A* rows = buffer_.get();
-    if (down > 1) {  // deal the pixels out: those of equal index mod down become adjacent
-      for (int r = 0; r < live_; ++r)
-        for (int64_t d = 0; d < down; ++d)
-          every<true>(buffer_.get() + r * width_ + d * pixel, dealt_.get() + (r * down + d) * part_, (high_ - low_ - d + down - 1) / down, down);
+    if (down > 1) {
+      for (int r = 0; r < live_; ++r) deal(buffer_.get() + r * width_, dealt_.get() + r * down * part_);
       rows = dealt_.get();
     }
     const auto shift = [&](int64_t i) { return down > 1 ? i % down * part_ + i / down * pixel : i * pixel; };
-    for (int64_t phase = 0; phase < min64(up, outputs); ++phase) {
-      const int count = gather(phase, rows, down > 1 ? down * part_ : width_, shift);
-      const int64_t n = up == 1 ? outputs : (outputs - phase + up - 1) / up;
-      A* one = up == 1 ? dst : phase_.get();
-      weighted_sum(source, weight_.get(), count, n * pixel, one);
-      if (up > 1) every<false>(one, dst + phase * pixel, n, up);
+    const int64_t n = (outputs + up - 1) / up;
+    if (pixel == 1 && up == 2 && live_ == 1 && p_.x_axis.taps == 4) {
+      gather(0, rows, width_, shift);
+      const A *s0 = source[0], *s1 = source[1], w0 = weight_.get()[0], w1 = weight_.get()[1];
+      gather(1, rows, width_, shift);
+      const A* pairs[4] = {s0, s1, source[0], source[1]};
+      const A weights[4] = {w0, w1, weight_.get()[0], weight_.get()[1]};
+      weighted_sum_pairs(pairs, weights, outputs, dst);
+      return;
     }
+    for (int64_t phase = 0; phase < up; ++phase) {
+      const int count = gather(phase, rows, down > 1 ? down * part_ : width_, shift);
+      weighted_sum(source, weight_.get(), count, (phase + (n - 1) * up < outputs ? n : n - 1) * pixel, up == 1 ? dst : phase_.get() + phase * n * pixel);
+    }
+    if (up > 1) put_together(phase_.get(), dst, outputs);
   }
 
-  // Takes every `step`-th pixel of `from`, or puts the pixels of `from` to every `step`-th of `to`.
-  template <bool TAKE>
-  void every(const A* from, A* to, int64_t n, int64_t step) const {
-    const int64_t pixel = p_.pixel;
-    const auto copy = [&](auto s, auto width) {
+  // Makes the pixels of equal index mod down adjacent. The pairs of the commonest case are taken apart in one vectorised loop.
+  void deal(const A* from, A* to) const {
+    const int64_t down = p_.x_axis.down, pixel = p_.pixel, n = high_ - low_;
+    if (pixel == 1 && down == 2) {
+      A *even = to, *odd = to + part_;
 #pragma GCC ivdep
-      for (int64_t j = 0; j < n; ++j)
-        for (int64_t c = 0; c < width; ++c) TAKE ? to[j * width + c] = from[j * s * width + c] : to[j * s * width + c] = from[j * width + c];
-    };
-    using Two = std::integral_constant<int64_t, 2>;
-    using One = std::integral_constant<int64_t, 1>;
-    if (pixel == 1 && step == 2)
-      copy(Two(), One());
-    else
-      copy(step, pixel);
+      for (int64_t j = 0; j < n / 2; ++j) even[j] = from[2 * j], odd[j] = from[2 * j + 1];
+      if (n % 2 != 0) even[n / 2] = from[n - 1];
+      return;
+    }
+    for (int64_t phase = 0; phase < down; ++phase, to += part_)
+      for (int64_t i = phase, j = 0; i < n; i += down, ++j)
+        for (int64_t c = 0; c < pixel; ++c) to[j * pixel + c] = from[i * pixel + c];
+  }
+
+  // The reverse of deal, for the phases of the outputs.
+  void put_together(const A* from, A* to, int64_t outputs) const {
+    const int64_t up = p_.x_axis.up, pixel = p_.pixel, n = (outputs + up - 1) / up;
+    for (int64_t phase = 0; phase < up; ++phase, from += n * pixel)
+      for (int64_t o = phase, j = 0; o < outputs; o += up, ++j)
+        for (int64_t c = 0; c < pixel; ++c) to[o * pixel + c] = from[j * pixel + c];
   }
 
   const Upfirdn2dParams& p_;

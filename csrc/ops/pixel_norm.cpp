@@ -6,7 +6,7 @@
 namespace stylegan_ops {
 namespace {
 
-constexpr int64_t kItemElements = 32768;  // what a work item's second read finds in the cache
+constexpr int64_t kItemElements = 65536;  // what a work item's second read finds in the cache
 constexpr int64_t kMaxRun = 512;          // a block of the kernel
 
 Tensor run(const Tensor& x, const Tensor* dy, int64_t dim, double eps) {

@@ -49,7 +49,7 @@ def training_loader(
         batch_size=None,  # an item is a whole batch already
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_ignore_interrupt,
+        worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # a DataLoader draws a number when it starts: not from the training's random stream
     )
     return _raise_errors(loader)
@@ -103,5 +103,7 @@ def _raise_errors(loader: torch.utils.data.DataLoader) -> Iterator[tuple[torch.T
         yield images, labels
 
 
-def _ignore_interrupt(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the main process decides what it means
+def _ignore_signals(worker: int) -> None:
+    # Ctrl-C and a job's end reach the whole process group; the main process decides what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -84,8 +84,9 @@ def test_names_the_missing_extra(data_path, tmp_path, monkeypatch, module):
     assert f'{module} is not installed; run: pip install "stylegan_ops[train]"' in result.output
 
 
-def test_interrupt_says_how_to_go_on(data_path, tmp_path):
-    """Ctrl-C reaches the whole process group, the loader's workers too."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_says_how_to_go_on(data_path, tmp_path, number, code):
+    """Ctrl-C and a job manager's SIGTERM reach the whole process group, the loader's workers too."""
     run = tmp_path / "run"
     options = [*SMALL, "--kimg", "1000", "--workers", "2", "--snapshot-kimg", "0.008"]
     program = [sys.executable, "-m", "stylegan_ops", "train", str(data_path), "--outdir", str(run), *options]
@@ -97,13 +98,13 @@ def test_interrupt_says_how_to_go_on(data_path, tmp_path):
         while not list(run.glob("checkpoint-*.pt")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         output, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, errors
+    assert process.returncode == code, errors
     assert "Traceback" not in errors
-    assert "Stopped by SIGINT. To go on:" in errors
+    assert f"Stopped by {number.name}. To go on:" in errors
     images = load_checkpoint(latest_checkpoint(run))["images"]
     assert f"Checkpoint: {run}/checkpoint-{images:09d}.pt" in output
     command = shlex.split(re.search(r"To go on:\n +(.*)", errors)[1])
