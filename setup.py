@@ -49,6 +49,7 @@ if X86:
 
 CXX_FLAGS = ["-O3", "-std=c++20", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 CXX_FLAGS += [f"-isystem{path}" for path in cpp_extension.include_paths()]  # warnings are for our code, not for torch's headers
+CXX_FLAGS += [f"-ffile-prefix-map={ROOT}/="]  # errors name csrc/ops/X.cpp, not the temporary folder that pip built in
 CXX_FLAGS += ["-DSTYLEGAN_OPS_X86_VARIANTS"] if X86 else []
 # NaN and infinity keep their meaning, so no -ffast-math. -fno-wrapv undoes a flag of Python's own that keeps loops from being vectorised.
 # GCC takes a buffer that one loop fills and the next one reads for uninitialised.

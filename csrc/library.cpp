@@ -1,4 +1,5 @@
-// Every operator's schema: the table of contents. The kernels register themselves in csrc/ops, fakes and derivatives in stylegan_ops/ops.
+// Every operator's schema: the table of contents. The kernels register themselves in csrc/ops, fakes and derivatives in
+// stylegan_ops/ops.
 #include <torch/csrc/stable/library.h>
 
 #include "ops/kernel.h"
@@ -6,26 +7,33 @@
 STABLE_TORCH_LIBRARY(stylegan_ops, m) {
   m.def("bias_act(Tensor x, Tensor? b, int dim, int act, float alpha, float gain, float clamp) -> Tensor");
   m.def(
-      "bias_act_backward(Tensor dy, Tensor? ref, int dim, int act, float alpha, float gain, float clamp, int order, bool reduce)"
+      "bias_act_backward(Tensor dy, Tensor? ref, int dim, int act, float alpha, float gain, float clamp, int order, "
+      "bool reduce)"
       " -> (Tensor, Tensor)");
   m.def(
-      "conv_epilogue(Tensor y, Tensor? scale, Tensor? noise, Tensor? noise_strength, Tensor? bias, int act, float alpha, float gain,"
+      "conv_epilogue(Tensor y, Tensor? scale, Tensor? noise, Tensor? noise_strength, Tensor? bias, int act, float "
+      "alpha, float gain,"
       " float clamp) -> Tensor");
   m.def(
-      "conv_epilogue_backward(Tensor dout, Tensor? ref, Tensor? y, Tensor? scale, Tensor? noise, Tensor? noise_strength, int act,"
+      "conv_epilogue_backward(Tensor dout, Tensor? ref, Tensor? y, Tensor? scale, Tensor? noise, Tensor? "
+      "noise_strength, int act,"
       " float alpha, float gain, float clamp, int wants) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "modulated_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, int pad_y, int pad_x, bool transposed, int extra_y,"
+      "modulated_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, int pad_y, int pad_x, bool transposed, "
+      "int extra_y,"
       " int extra_x) -> Tensor");
   m.def(
-      "modulated_conv2d_inference(Tensor x, Tensor weight, Tensor? styles, Tensor? scale, Tensor? noise, Tensor? bias, Tensor? f, int up,"
+      "modulated_conv2d_inference(Tensor x, Tensor weight, Tensor? styles, Tensor? scale, Tensor? noise, Tensor? bias, "
+      "Tensor? f, int up,"
       " int stride, int[4] padding, int act, float alpha, float gain, float clamp) -> Tensor");
   m.def(
-      "modulated_conv2d_weight(Tensor x, Tensor dy, Tensor? styles, int kernel_y, int kernel_x, int stride, int pad_y, int pad_x,"
+      "modulated_conv2d_weight(Tensor x, Tensor dy, Tensor? styles, int kernel_y, int kernel_x, int stride, int pad_y, "
+      "int pad_x,"
       " bool transposed) -> Tensor");
   m.def("pixel_norm(Tensor x, int dim, float eps) -> Tensor");
   m.def("pixel_norm_backward(Tensor dy, Tensor x, int dim, float eps) -> Tensor");
-  m.def("upfirdn2d(Tensor x, Tensor f, int[2] up, int[2] down, int[4] padding, bool flip_filter, float gain) -> Tensor");
+  m.def(
+      "upfirdn2d(Tensor x, Tensor f, int[2] up, int[2] down, int[4] padding, bool flip_filter, float gain) -> Tensor");
 
   // The SIMD variant of the CPU kernels: 0 baseline, 1 AVX2, 2 AVX-512.
   m.def("cpu_variant() -> int");

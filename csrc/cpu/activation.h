@@ -1,7 +1,8 @@
 // The nine activations on blocks, and the family of their derivatives.
 //
-// With a(z) = clamp(act(z) * gain), the derivative da/dz is written as gain * h(u), where u = a / gain (or u = z for those that cannot be
-// recovered from their output). Its k-th derivative in the kept tensor is gain^(1-k) h^(k)(u): closed under differentiation, so any order.
+// With a(z) = clamp(act(z) * gain), the derivative da/dz is written as gain * h(u), where u = a / gain (or u = z for
+// those that cannot be recovered from their output). Its k-th derivative in the kept tensor is gain^(1-k) h^(k)(u):
+// closed under differentiation, so any order.
 #pragma once
 
 #include <cmath>
@@ -100,7 +101,8 @@ inline A derivative(A u, A alpha, int64_t k) {
   if constexpr (ACT == Act::kElu) return u > 0 ? (k == 0 ? A(1) : A(0)) : (k == 0 ? 1 + u : k == 1 ? A(1) : A(0));
   if constexpr (ACT == Act::kSelu)
     return u > 0 ? (k == 0 ? A(kSeluScale) : A(0)) : (k == 0 ? u + A(kSeluScale * kSeluAlpha) : k == 1 ? A(1) : A(0));
-  if constexpr (ACT == Act::kSoftplus) return k == 0 ? -expm1_negative(-u) : k % 2 == 1 ? exp_negative(-u) : -exp_negative(-u);
+  if constexpr (ACT == Act::kSoftplus)
+    return k == 0 ? -expm1_negative(-u) : k % 2 == 1 ? exp_negative(-u) : -exp_negative(-u);
   if (k > 0) return A(0);
   if constexpr (ACT == Act::kRelu) return u > 0 ? A(1) : A(0);
   if constexpr (ACT == Act::kLrelu) return u > 0 ? A(1) : alpha;
@@ -178,12 +180,15 @@ inline void differentiate(const Activation& a, int64_t k, const A* ref, A* v, in
   const A alpha = a.alpha, gain = a.gain, clamp = a.clamp;
   if (a.act == Act::kSwish) {  // swish^(n) = n sigmoid^(n-1) + z sigmoid^(n), with n = k + 1
     const SigmoidPolynomial lower(k), upper(k + 1);
-    for (int i = 0; i < n; ++i) {
-      const A z = ref[i], s = sigmoid(z), y = z * s * gain;
-      const A h = A(k + 1) * lower(s) + z * upper(s);
-      v[i] = std::fabs(y) >= clamp ? A(0) : v[i] * gain * h;
-    }
-    return;
+    auto loop = [&](auto h) {
+#pragma GCC ivdep
+      for (int i = 0; i < n; ++i) {
+        const A z = ref[i], s = sigmoid(z);
+        v[i] = std::fabs(z * s * gain) >= clamp ? A(0) : v[i] * gain * h(z, s);
+      }
+    };
+    return k == 0 ? loop([](A z, A s) { return s + z * (s - s * s); })
+                  : loop([&](A z, A s) { return A(k + 1) * lower(s) + z * upper(s); });
   }
   const A inverse = gain == 0 ? A(0) : 1 / gain;
   const A factor = k == 0 ? gain : k == 1 ? A(1) : static_cast<A>(gain == 0 ? 0.0 : std::pow(a.gain, 1.0 - k));
@@ -201,23 +206,30 @@ inline void differentiate(const Activation& a, int64_t k, const A* ref, A* v, in
       v[i] = std::fabs(ref[i]) >= clamp ? A(0) : d;
     }
   };
+  // The two orders that training needs have loops of their own.
+  auto by_order = [&](auto activation) {
+    constexpr Act kAct = decltype(activation)::value;
+    if (k == 0) return loop([alpha](A u) { return derivative<kAct>(u, alpha, 0); });
+    if (k == 1) return loop([alpha](A u) { return derivative<kAct>(u, alpha, 1); });
+    return loop([alpha, k](A u) { return derivative<kAct>(u, alpha, k); });
+  };
   switch (a.act) {
     case Act::kRelu:
-      return loop([k](A u) { return derivative<Act::kRelu>(u, A(0), k); });
+      return by_order(std::integral_constant<Act, Act::kRelu>());
     case Act::kLrelu:
-      return loop([alpha, k](A u) { return derivative<Act::kLrelu>(u, alpha, k); });
+      return by_order(std::integral_constant<Act, Act::kLrelu>());
     case Act::kTanh:
-      return loop([k](A u) { return derivative<Act::kTanh>(u, A(0), k); });
+      return by_order(std::integral_constant<Act, Act::kTanh>());
     case Act::kSigmoid:
-      return loop([k](A u) { return derivative<Act::kSigmoid>(u, A(0), k); });
+      return by_order(std::integral_constant<Act, Act::kSigmoid>());
     case Act::kElu:
-      return loop([k](A u) { return derivative<Act::kElu>(u, A(0), k); });
+      return by_order(std::integral_constant<Act, Act::kElu>());
     case Act::kSelu:
-      return loop([k](A u) { return derivative<Act::kSelu>(u, A(0), k); });
+      return by_order(std::integral_constant<Act, Act::kSelu>());
     case Act::kSoftplus:
-      return loop([k](A u) { return derivative<Act::kSoftplus>(u, A(0), k); });
+      return by_order(std::integral_constant<Act, Act::kSoftplus>());
     default:
-      return loop([k](A u) { return derivative<Act::kLinear>(u, A(0), k); });
+      return by_order(std::integral_constant<Act, Act::kLinear>());
   }
 }
 

@@ -1,8 +1,9 @@
-// bias_act: y = clamp(act(x + b) * gain), and bias_act_backward, the family of its derivatives, with the bias gradient in the same pass.
+// bias_act: y = clamp(act(x + b) * gain), and bias_act_backward, the family of its derivatives, with the bias gradient
+// in the same pass.
 //
-// The tensor is [outer, C, inner]. Where inner == 1 (channels_last, or no bias) the bias is repeated to a pattern as long as a block, so that
-// the loop runs over plain blocks whatever C is; else each (outer, c) row has one bias. Bytes moved per element: forward one read and one
-// write, backward two reads and one write.
+// The tensor is [outer, C, inner]. Where inner == 1 (channels_last, or no bias) the bias is repeated to a pattern as
+// long as a block, so that the loop runs over plain blocks whatever C is; else each (outer, c) row has one bias. Bytes
+// moved per element: forward one read and one write, backward two reads and one write.
 #include "ops/bias_act.h"
 
 #include "activation.h"
@@ -10,8 +11,9 @@
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
-// Splits [begin, end) of an [outer * C] vector into blocks in which the channel pattern starts at the block's first element: whole vectors
-// where C is short, parts of one vector where it is long. Calls f(first element, length, first channel).
+// Splits [begin, end) of an [outer * C] vector into blocks in which the channel pattern starts at the block's first
+// element: whole vectors where C is short, parts of one vector where it is long. Calls f(first element, length, first
+// channel).
 template <typename F>
 void for_pattern_blocks(int64_t begin, int64_t end, int64_t channels, F&& f) {
   if (channels <= kBlock) {
@@ -50,13 +52,15 @@ void forward(const BiasActParams& p, int64_t begin, int64_t end) {
     if (b != nullptr && short_rows)
       for (int64_t j = 0; j < kBlock; ++j) pattern[j] = b[j % p.channels];
     const int64_t first = begin * p.rows * p.channels, last = min64(end * p.rows, p.outer) * p.channels;
-    for_pattern_blocks(first, last, p.channels,
-                       [&](int64_t i, int n, int64_t c) { block(i, n, b == nullptr ? nullptr : short_rows ? pattern : b + c, A(0)); });
+    for_pattern_blocks(first, last, p.channels, [&](int64_t i, int n, int64_t c) {
+      block(i, n, b == nullptr ? nullptr : short_rows ? pattern : b + c, A(0));
+    });
     return;
   }
   for (int64_t row = begin; row < end; ++row)
     for (int64_t i = 0; i < p.inner; i += kBlock)
-      block(row * p.inner + i, static_cast<int>(min64(kBlock, p.inner - i)), nullptr, b == nullptr ? A(0) : b[row % p.channels]);
+      block(row * p.inner + i, static_cast<int>(min64(kBlock, p.inner - i)), nullptr,
+            b == nullptr ? A(0) : b[row % p.channels]);
 }
 
 template <typename T>

@@ -1,5 +1,6 @@
-// Blocks of elements in the accumulation dtype: float64 for float64, else float32. A kernel loads a block (16-bit data is converted into a
-// buffer on the stack, float and double are used where they lie), computes on it in plain loops that the compiler vectorises, and stores it.
+// Blocks of elements in the accumulation dtype: float64 for float64, else float32. A kernel loads a block (16-bit data
+// is converted into a buffer on the stack, float and double are used where they lie), computes on it in plain loops
+// that the compiler vectorises, and stores it.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +62,8 @@ inline void from_float(float value, bfloat16& out) {
 }
 
 inline float to_float(float16 v) {
-  // The exponent is moved by a multiplication, which also normalises subnormal numbers; infinity and NaN get the largest exponent.
+  // The exponent is moved by a multiplication, which also normalises subnormal numbers; infinity and NaN get the
+  // largest exponent.
   const uint32_t sign = static_cast<uint32_t>(v.bits & 0x8000u) << 16;
   const uint32_t magnitude = static_cast<uint32_t>(v.bits & 0x7fffu) << 13;
   const uint32_t scaled = float_to_bits(bits_to_float(magnitude) * 0x1p112f);

@@ -1,7 +1,9 @@
-// conv_epilogue: out = clamp(act(y * scale + noise * strength + bias) * gain), and its backward with every reduction in the same pass.
+// conv_epilogue: out = clamp(act(y * scale + noise * strength + bias) * gain), and its backward with every reduction in
+// the same pass.
 //
-// channels_last: blocks of whole pixels, scale and bias repeated to patterns as long as a block. Contiguous: planes with one scale and bias.
-// Bytes moved per element: forward one read and one write; backward two reads (three with the gradient of scale) and one write.
+// channels_last: blocks of whole pixels, scale and bias repeated to patterns as long as a block. Contiguous: planes
+// with one scale and bias. Bytes moved per element: forward one read and one write; backward two reads (three with the
+// gradient of scale) and one write.
 #include "ops/conv_epilogue.h"
 
 #include "epilogue.h"
@@ -26,18 +28,22 @@ void forward(const ConvEpilogueParams& p, int64_t begin, int64_t end) {
     if (p.layout == Layout::kContiguous) {
       for (int64_t q = 0; q < p.pixels; q += kBlock) {
         const int count = static_cast<int>(min64(kBlock, p.pixels - q));
-        block(item * p.pixels + q, count, [&](const A* v, A* z) { epilogue.plane(v, z, count, item / channels, item % channels, q); });
+        block(item * p.pixels + q, count,
+              [&](const A* v, A* z) { epilogue.plane(v, z, count, item / channels, item % channels, q); });
       }
     } else {
       const int64_t n = item / p.runs, first = item % p.runs * p.run;
-      for_pixel_blocks(first, min64(first + p.run, p.pixels), channels, [&](int64_t q, int pixels, int64_t c, int width) {
-        block((n * p.pixels + q) * channels + c, pixels * width, [&](const A* v, A* z) { epilogue.pixels(v, z, n, q, pixels, c, width); });
-      });
+      for_pixel_blocks(first, min64(first + p.run, p.pixels), channels,
+                       [&](int64_t q, int pixels, int64_t c, int width) {
+                         block((n * p.pixels + q) * channels + c, pixels * width,
+                               [&](const A* v, A* z) { epilogue.pixels(v, z, n, q, pixels, c, width); });
+                       });
     }
   }
 }
 
-// One block of the backward: dz into `z`, dy = dz * scale stored. `scales` has a value per element, or is null for `one_scale`.
+// One block of the backward: dz into `z`, dy = dz * scale stored. `scales` has a value per element, or is null for
+// `one_scale`.
 template <typename T, typename A>
 struct BackwardBlock {
   const ConvEpilogueBackwardParams& p;

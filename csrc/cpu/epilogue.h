@@ -1,4 +1,5 @@
-// z = clamp(act(v * scale + noise * strength + bias) * gain) on blocks: what stands behind a convolution or behind its blur.
+// z = clamp(act(v * scale + noise * strength + bias) * gain) on blocks: what stands behind a convolution or behind its
+// blur.
 #pragma once
 
 #include "activation.h"

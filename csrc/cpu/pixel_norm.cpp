@@ -1,7 +1,8 @@
 // pixel_norm: y = r x with r = (mean_c(x^2) + eps)^-1/2; backward: dx = r dy - r^3 mean_c(x dy) x.
 //
-// A work item is one vector where the channels are adjacent, else `run` adjacent positions of all channels, with the sums kept per position;
-// it is read once from memory and once more from the cache. Bytes moved per element: forward one read and one write, backward two reads and one write.
+// A work item is one vector where the channels are adjacent, else `run` adjacent positions of all channels, with the
+// sums kept per position; it is read once from memory and once more from the cache. Bytes moved per element: forward
+// one read and one write, backward two reads and one write.
 #include "ops/pixel_norm.h"
 
 #include <cmath>
@@ -34,7 +35,8 @@ void vectors(const PixelNormParams& p, int64_t begin, int64_t end) {
       if constexpr (BACKWARD) products += dot(v, load(dy + c, n, grad), n);
     }
     A a, b;
-    factors(static_cast<A>(squares), static_cast<A>(products), static_cast<A>(p.eps), static_cast<A>(1.0 / p.channels), a, b);
+    factors(static_cast<A>(squares), static_cast<A>(products), static_cast<A>(p.eps), static_cast<A>(1.0 / p.channels),
+            a, b);
     for (int64_t c = 0; c < p.channels; c += kBlock) {
       const int n = static_cast<int>(min64(kBlock, p.channels - c));
       const A* v = load(x + c, n, in);
@@ -55,7 +57,8 @@ void vectors(const PixelNormParams& p, int64_t begin, int64_t end) {
 // Asks for a run of the next plane while this one is computed: the hardware's prefetcher starts anew in each.
 template <int WRITE, typename T>
 inline void prefetch(const T* run, int n) {
-  for (int64_t byte = 0; byte < n * static_cast<int64_t>(sizeof(T)); byte += 64) __builtin_prefetch(reinterpret_cast<const char*>(run) + byte, WRITE);
+  for (int64_t byte = 0; byte < n * static_cast<int64_t>(sizeof(T)); byte += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(run) + byte, WRITE);
 }
 
 template <bool BACKWARD, typename T>

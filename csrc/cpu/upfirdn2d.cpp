@@ -1,16 +1,16 @@
 // upfirdn2d, one output row at a time in tiles that fit the first-level cache.
 //
-// 1. Columns: the input rows under the filter are combined into a row buffer with zeros where the image ends (separable: one row, their
-//    weighted sum; else one row per row of taps). 2. Rows: every output is a weighted sum of shifted parts of the buffer. Zero-inserted pixels
-//    are never multiplied: an output's taps are those of its phase. Where pixels are short the sums run over whole rows instead of pixels: the
-//    buffer is dealt out by `down` first, the outputs are put together by `up` afterwards. 3. What stands behind the filter, if anything.
+// 1. Columns: the input rows under the filter are combined into a row buffer with zeros where the image ends
+// (separable: one row, their
+//    weighted sum; else one row per row of taps). 2. Rows: every output is a weighted sum of shifted parts of the
+//    buffer. Zero-inserted pixels are never multiplied: an output's taps are those of its phase. Where pixels are short
+//    the sums run over whole rows instead of pixels: the buffer is dealt out by `down` first, the outputs are put
+//    together by `up` afterwards. 3. What stands behind the filter, if anything.
 // Bytes moved per element: each input once and each output once; a row's further readings come from the cache.
 #include "ops/upfirdn2d.h"
 
-#include <utility>
-
-#include "block.h"
 #include "epilogue.h"
+#include "weighted_sum.h"
 
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
@@ -18,93 +18,6 @@ namespace {
 constexpr int64_t kTileElements = 4096;  // of a row of the buffer
 constexpr int64_t kTilePixels = 16;      // at least, so that the filter's overlap between tiles stays small
 constexpr int64_t kShortPixel = 16;      // elements below which a pixel is too short for a loop of its own
-
-// Rows are short, so their vectors are written out: the compiler's own vectorisation spends more on alignment and remainders than on the work.
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-template <typename A>
-struct Simd {
-  static constexpr int kLanes = kVectorBytes / sizeof(A);
-  typedef A Vector __attribute__((vector_size(kVectorBytes)));
-  typedef A Unaligned __attribute__((vector_size(kVectorBytes), aligned(alignof(A)), may_alias));
-  typedef typename std::conditional<sizeof(A) == 8, int64_t, int32_t>::type Index;
-  typedef Index Indices __attribute__((vector_size(kVectorBytes)));
-
-  // even[0] odd[0] even[1] odd[1] ..., the first half of the lanes if FIRST, else the second.
-  template <bool FIRST, size_t... LANE>
-  static Vector zip(Vector even, Vector odd, std::index_sequence<LANE...>) {
-    constexpr Index from = FIRST ? 0 : kLanes / 2;
-    const Indices order = {(from + static_cast<Index>(LANE / 2) + static_cast<Index>(LANE % 2) * kLanes)...};
-    return __builtin_shuffle(even, odd, order);
-  }
-};
-
-// sum_k weight[k] * source[k][j], for a vector of j or for one.
-template <typename V, int COUNT, typename A>
-inline __attribute__((always_inline)) V sum_at(const A* const* s, const A* w, int64_t j) {
-  V sum = w[0] * *reinterpret_cast<const V*>(s[0] + j);
-  for (int k = 1; k < COUNT; ++k) sum += w[k] * *reinterpret_cast<const V*>(s[k] + j);
-  return sum;
-}
-
-// dst = sum_k weight[k] * source[k], or that added to dst.
-template <int COUNT, bool ADD, typename A>
-inline void weighted_sum_block(const A* const* s, const A* w, int n, A* d) {
-  using V = typename Simd<A>::Unaligned;
-  int j = 0;
-  for (; j + Simd<A>::kLanes <= n; j += Simd<A>::kLanes) {
-    V* to = reinterpret_cast<V*>(d + j);
-    *to = ADD ? *to + sum_at<V, COUNT>(s, w, j) : sum_at<V, COUNT>(s, w, j);
-  }
-  for (; j < n; ++j) d[j] = ADD ? d[j] + sum_at<A, COUNT>(s, w, j) : sum_at<A, COUNT>(s, w, j);
-}
-
-// Two phases of two taps each at once, put together in registers: dst[2 j] and dst[2 j + 1] from sources 0, 1 and 2, 3.
-template <typename A>
-inline void weighted_sum_pairs(const A* const* s, const A* w, int64_t outputs, A* d) {
-  using V = typename Simd<A>::Unaligned;
-  constexpr int lanes = Simd<A>::kLanes;
-  constexpr auto all = std::make_index_sequence<lanes>();
-  int64_t j = 0;
-  for (; 2 * (j + lanes) <= outputs; j += lanes) {
-    const V even = sum_at<V, 2>(s, w, j), odd = sum_at<V, 2>(s + 2, w + 2, j);
-    *reinterpret_cast<V*>(d + 2 * j) = Simd<A>::template zip<true>(even, odd, all);
-    *reinterpret_cast<V*>(d + 2 * j + lanes) = Simd<A>::template zip<false>(even, odd, all);
-  }
-  for (; 2 * j < outputs; ++j) {
-    d[2 * j] = sum_at<A, 2>(s, w, j);
-    if (2 * j + 1 < outputs) d[2 * j + 1] = sum_at<A, 2>(s + 2, w + 2, j);
-  }
-}
-
-template <bool ADD, typename T, typename A>
-inline void weighted_sum4(const T* const* source, const A* weight, int count, int64_t n, A* dst) {
-  A buffer[4][kBlock];
-  for (int64_t i = 0; i < n; i += kBlock) {
-    const int m = static_cast<int>(min64(kBlock, n - i));
-    const A* s[4] = {};
-    for (int k = 0; k < count; ++k) s[k] = load(source[k] + i, m, buffer[k]);
-    if (count == 1) weighted_sum_block<1, ADD>(s, weight, m, dst + i);
-    if (count == 2) weighted_sum_block<2, ADD>(s, weight, m, dst + i);
-    if (count == 3) weighted_sum_block<3, ADD>(s, weight, m, dst + i);
-    if (count == 4) weighted_sum_block<4, ADD>(s, weight, m, dst + i);
-  }
-}
-
-template <typename T, typename A>
-inline void weighted_sum(const T* const* source, const A* weight, int count, int64_t n, A* dst) {
-  if (count == 0) {
-    for (int64_t j = 0; j < n; ++j) dst[j] = 0;
-    return;
-  }
-  weighted_sum4<false>(source, weight, count < 4 ? count : 4, n, dst);
-  for (int k = 4; k < count; k += 4) weighted_sum4<true>(source + k, weight + k, count - k < 4 ? count - k : 4, n, dst);
-}
 
 inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
@@ -139,7 +52,8 @@ class Rows {
         result_(tile_ * p.pixel),
         source_(rows_ * p.x_axis.taps + p.y_axis.taps),
         weight_(rows_ * p.x_axis.taps + p.y_axis.taps),
-        tap_row_(p.y_axis.taps) {
+        tap_row_(p.y_axis.taps),
+        row_(p.y_axis.taps) {
     for (int64_t y = 0; y < p.y_axis.out; ++y) y_starts_.set(p.y_axis, y, y);
   }
 
@@ -168,12 +82,12 @@ class Rows {
     return min64(tile, p.x_axis.out);
   }
 
-  // The inputs [low_, high_) of the outputs of a tile, the part [begin_, end_) of them inside the image, and where each phase starts.
+  // The inputs [low_, high_) of the outputs of a tile, the part [begin_, end_) of them inside the image, and where each
+  // phase starts.
   void plan(int64_t ox, int64_t outputs) {
     const ResampleAxis& axis = p_.x_axis;
     planned_ = ox;
     low_ = floor_div(ox * axis.down - axis.pad, axis.up);
-    if (p_.phases) low_ -= low_ & 1;  // whole pairs of pixels
     high_ = floor_div((ox + outputs - 1) * axis.down + axis.taps - 1 - axis.pad, axis.up) + 1;
     begin_ = low_ < 0 ? 0 : min64(low_, axis.in);
     end_ = high_ < begin_ ? begin_ : min64(high_, axis.in);
@@ -190,8 +104,8 @@ class Rows {
     live_ = 0;
     for (int64_t k = y_starts_.tap.get()[oy], y = y_starts_.input.get()[oy]; k < axis.taps; k += axis.up, ++y) {
       if (y < 0 || y >= axis.in) continue;
-      source[live_] = p_.phases ? x + ((image * ((axis.in + 1) / 2) + y / 2) * ((p_.x_axis.in + 1) / 2) * 4 + begin_ * 2 + y % 2 * 2) * p_.pixel
-                                : x + ((image * axis.in + y) * p_.x_axis.in + begin_) * p_.pixel;
+      row_.get()[live_] = y;
+      source[live_] = x + ((image * axis.in + y) * p_.x_axis.in + begin_) * p_.pixel;
       tap_row_.get()[live_] = k;
       weight_.get()[live_] = p_.tap_y == nullptr ? A(1) : static_cast<A>(p_.tap_y[k]);
       ++live_;
@@ -202,20 +116,34 @@ class Rows {
     for (int r = 0; r < live_; ++r) {
       A* row = buffer_.get() + r * width_;
       for (int64_t j = 0; j < before; ++j) row[j] = 0;
-      if (!p_.phases) {
+      if (p_.phases != nullptr)
+        columns_of_phases(image, r, combined, row + before);
+      else
         weighted_sum(source + r, weight_.get() + r, combined, inside, row + before);
-      } else {  // two pixels of the row lie side by side, the next two behind the other row's
-        const int64_t pair = 2 * p_.pixel;
-        for (int64_t j = 0; j < inside; j += pair) {
-          weighted_sum(source + r, weight_.get() + r, combined, min64(pair, inside - j), row + before + j);
-          for (int k = 0; k < combined; ++k) source[r + k] += 2 * pair;
-        }
-      }
       for (int64_t j = before + inside; j < all; ++j) row[j] = 0;
     }
   }
 
-  // The sources and weights of a phase's first output, each source at `shift(input pixel)` of its buffer row. Returns their number.
+  // The inputs [begin_, end_) of the live rows r, r + 1, ..., whose even and odd pixels lie in images of their own.
+  void columns_of_phases(int64_t image, int r, int combined, A* to) {
+    const Phases& phases = *p_.phases;
+    const T** source = reinterpret_cast<const T**>(source_.get());
+    for (int b = 0; b < 2; ++b) {
+      int64_t i = begin_ + (begin_ + b) % 2;
+      for (int k = r; k < r + combined; ++k) {
+        const int64_t y = row_.get()[k];
+        const T* half = static_cast<const T*>(phases.image[y % 2][b]);
+        source[k] = half + ((image * phases.height[y % 2] + y / 2) * phases.width[b] + i / 2) * p_.pixel;
+      }
+      for (; i < end_; i += 2) {
+        weighted_sum(source + r, weight_.get() + r, combined, p_.pixel, to + (i - begin_) * p_.pixel);
+        for (int k = r; k < r + combined; ++k) source[k] += p_.pixel;
+      }
+    }
+  }
+
+  // The sources and weights of a phase's first output, each source at `shift(input pixel)` of its buffer row. Returns
+  // their number.
   template <typename Shift>
   int gather(int64_t phase, const A* rows, int64_t width, Shift&& shift) {
     const A** source = reinterpret_cast<const A**>(source_.get());
@@ -231,7 +159,8 @@ class Rows {
     return count;
   }
 
-  // Step 2 where pixels are long: output by output. Those of one phase have the same taps; from one to the next, the inputs advance by down.
+  // Step 2 where pixels are long: output by output. Those of one phase have the same taps; from one to the next, the
+  // inputs advance by down.
   void by_pixels(int64_t outputs, A* dst) {
     const A** source = reinterpret_cast<const A**>(source_.get());
     const int64_t step = p_.x_axis.down * p_.pixel;
@@ -266,12 +195,14 @@ class Rows {
     }
     for (int64_t phase = 0; phase < up; ++phase) {
       const int count = gather(phase, rows, down > 1 ? down * part_ : width_, shift);
-      weighted_sum(source, weight_.get(), count, (phase + (n - 1) * up < outputs ? n : n - 1) * pixel, up == 1 ? dst : phase_.get() + phase * n * pixel);
+      weighted_sum(source, weight_.get(), count, (phase + (n - 1) * up < outputs ? n : n - 1) * pixel,
+                   up == 1 ? dst : phase_.get() + phase * n * pixel);
     }
     if (up > 1) put_together(phase_.get(), dst, outputs);
   }
 
-  // Makes the pixels of equal index mod down adjacent. The pairs of the commonest case are taken apart in one vectorised loop.
+  // Makes the pixels of equal index mod down adjacent. The pairs of the commonest case are taken apart in one
+  // vectorised loop.
   void deal(const A* from, A* to) const {
     const int64_t down = p_.x_axis.down, pixel = p_.pixel, n = high_ - low_;
     if (pixel == 1 && down == 2) {
@@ -300,7 +231,7 @@ class Rows {
   Buffer<A> buffer_, dealt_, phase_, result_;
   Buffer<const void*> source_;
   Buffer<A> weight_;
-  Buffer<int64_t> tap_row_;
+  Buffer<int64_t> tap_row_, row_;  // of the live rows: the row of taps and the row of inputs
   int64_t planned_ = -1, low_ = 0, high_ = 0, begin_ = 0, end_ = 0;
   int live_ = 0;
 };
@@ -322,7 +253,8 @@ void run(const Upfirdn2dParams& p, int64_t begin, int64_t end) {
   each([&](A* z, int64_t image, int64_t q, int64_t count) {
     if (p.pixel != channels) {  // planes
       for (int64_t i = 0; i < count; i += kBlock)
-        epilogue.plane(z + i, z + i, static_cast<int>(min64(kBlock, count - i)), image / channels, image % channels, q + i);
+        epilogue.plane(z + i, z + i, static_cast<int>(min64(kBlock, count - i)), image / channels, image % channels,
+                       q + i);
       return;
     }
     for_pixel_blocks(q, q + count, channels, [&](int64_t first, int pixels, int64_t c, int width) {

@@ -53,15 +53,17 @@ Tensor bias_act(const Tensor& x, OptionalTensor b, int64_t dim, int64_t act, dou
   p.dtype = dtype_of(x);
   p.activation = activation(act, alpha, gain, clamp);
   if (x.numel() > 0)
-    torch::stable::parallel_for(0, view.items, grain(view.item_elements()), [&](int64_t begin, int64_t end) { cpu::bias_act(p, begin, end); });
+    torch::stable::parallel_for(0, view.items, grain(view.item_elements()),
+                                [&](int64_t begin, int64_t end) { cpu::bias_act(p, begin, end); });
   return dense(y, out_format);
 }
 
-std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& dy, OptionalTensor ref, int64_t dim, int64_t act, double alpha, double gain,
-                                             double clamp, int64_t order, bool reduce) {
+std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& dy, OptionalTensor ref, int64_t dim, int64_t act,
+                                             double alpha, double gain, double clamp, int64_t order, bool reduce) {
   const Tensor& like = ref.has_value() ? *ref : dy;
   const MemoryFormat out_format = dense_format(like), format = walk_format(like, dim, reduce);
-  STD_TORCH_CHECK(order >= 0 && order <= 10, "bias_act: derivatives are available to order 11 (got order ", order + 1, ")");
+  STD_TORCH_CHECK(order >= 0 && order <= 10, "bias_act: derivatives are available to order 11 (got order ", order + 1,
+                  ")");
   const Tensor input = dense(dy, format);
   if (ref.has_value()) {
     check_same(dy, *ref, "bias_act_backward: dy and ref");
@@ -82,11 +84,14 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& dy, OptionalTensor re
   p.order = order;
   p.dtype = dtype_of(dy);
   p.activation = activation(act, alpha, gain, clamp);
-  STD_TORCH_CHECK(p.ref != nullptr || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)), "bias_act_backward: ref is missing");
+  STD_TORCH_CHECK(p.ref != nullptr || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)),
+                  "bias_act_backward: ref is missing");
   if (dy.numel() > 0)
-    torch::stable::parallel_for(0, view.items, grain(view.item_elements()), [&](int64_t begin, int64_t end) { cpu::bias_act_backward(p, begin, end); });
+    torch::stable::parallel_for(0, view.items, grain(view.item_elements()),
+                                [&](int64_t begin, int64_t end) { cpu::bias_act_backward(p, begin, end); });
 
-  // The second stage adds the work items' sums in one fixed order, whatever the number of threads. Item i belongs to channel i % C.
+  // The second stage adds the work items' sums in one fixed order, whatever the number of threads. Item i belongs to
+  // channel i % C.
   if (reduce) add_partial_sums(partial, db);
   return {dense(dx, out_format), db};
 }

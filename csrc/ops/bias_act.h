@@ -15,19 +15,18 @@ struct Activation {
   double clamp;  // NaN: none, since every comparison with NaN is false
 };
 
-// Whether da/dz is a function of a(z), so that the derivatives need only the output; else they take z. Mirrors keeps_output() in Python.
-inline bool keeps_output(const Activation& a) {
-  return a.act != Act::kSwish && !(a.act == Act::kLrelu && a.alpha < 0);
-}
+// Whether da/dz is a function of a(z), so that the derivatives need only the output; else they take z. Mirrors
+// keeps_output() in Python.
+inline bool keeps_output(const Activation& a) { return a.act != Act::kSwish && !(a.act == Act::kLrelu && a.alpha < 0); }
 
-// The tensor is seen as [outer, C, inner]: inner == 1 is channels_last. A work item is a run of `rows` (outer, C) vectors where inner == 1,
-// else one (outer, c) row of `inner` elements.
+// The tensor is seen as [outer, C, inner]: inner == 1 is channels_last. A work item is a run of `rows` (outer, C)
+// vectors where inner == 1, else one (outer, c) row of `inner` elements.
 struct BiasActParams {
-  const void* x;    // [outer, C, inner]
-  const void* b;    // [C] in the accumulation dtype, or null
-  void* y;          // [outer, C, inner]
+  const void* x;  // [outer, C, inner]
+  const void* b;  // [C] in the accumulation dtype, or null
+  void* y;        // [outer, C, inner]
   int64_t outer, channels, inner;
-  int64_t rows;     // vectors in a work item, inner == 1 only
+  int64_t rows;  // vectors in a work item, inner == 1 only
   DType dtype;
   Activation activation;
 };

@@ -15,11 +15,14 @@ int64_t run_length(int64_t channels, int64_t pixels, Layout layout) {
   return std::max<int64_t>(1, std::min(run, pixels));
 }
 
-void check_image(const Tensor& y) { STD_TORCH_CHECK(y.dim() == 4, "conv_epilogue: the image must have 4 dimensions (got ", y.dim(), ")"); }
+void check_image(const Tensor& y) {
+  STD_TORCH_CHECK(y.dim() == 4, "conv_epilogue: the image must have 4 dimensions (got ", y.dim(), ")");
+}
 
 int64_t noise_samples(const OptionalTensor& noise, int64_t n) {
   if (!noise.has_value()) return 0;
-  STD_TORCH_CHECK(noise->dim() == 4 && (noise->size(0) == n || noise->size(0) == 1), "conv_epilogue: noise must be [N or 1, 1, H, W]");
+  STD_TORCH_CHECK(noise->dim() == 4 && (noise->size(0) == n || noise->size(0) == 1),
+                  "conv_epilogue: noise must be [N or 1, 1, H, W]");
   return noise->size(0);
 }
 
@@ -31,8 +34,9 @@ Tensor reduced(const Tensor& partial, std::vector<int64_t> size, ScalarType dtyp
 
 }  // namespace
 
-EpilogueOperands epilogue_operands(const Tensor& like, int64_t n, int64_t c, int64_t pixels, OptionalTensor& scale, OptionalTensor& noise,
-                                   OptionalTensor& strength, OptionalTensor& bias, const Activation& activation) {
+EpilogueOperands epilogue_operands(const Tensor& like, int64_t n, int64_t c, int64_t pixels, OptionalTensor& scale,
+                                   OptionalTensor& noise, OptionalTensor& strength, OptionalTensor& bias,
+                                   const Activation& activation) {
   const int64_t samples = noise_samples(noise, n);
   EpilogueOperands e{};
   e.scale = operand(scale, like, n * c, "conv_epilogue: scale");
@@ -45,8 +49,8 @@ EpilogueOperands epilogue_operands(const Tensor& like, int64_t n, int64_t c, int
   return e;
 }
 
-void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength, OptionalTensor bias,
-                        const Activation& activation, Tensor& out) {
+void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength,
+                        OptionalTensor bias, const Activation& activation, Tensor& out) {
   const int64_t n = y.size(0), c = y.size(1), pixels = y.size(2) * y.size(3);
   ConvEpilogueParams p{};
   p.y = y.const_data_ptr();
@@ -63,8 +67,8 @@ void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor no
                               [&](int64_t begin, int64_t end) { cpu::conv_epilogue(p, begin, end); });
 }
 
-Tensor conv_epilogue(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength, OptionalTensor bias, int64_t act,
-                     double alpha, double gain, double clamp) {
+Tensor conv_epilogue(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength,
+                     OptionalTensor bias, int64_t act, double alpha, double gain, double clamp) {
   check_image(y);
   const MemoryFormat format = dense_format(y);
   Tensor out = empty_dense(y, sizes_of(y), format);
@@ -72,9 +76,11 @@ Tensor conv_epilogue(const Tensor& y, OptionalTensor scale, OptionalTensor noise
   return out;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const Tensor& dout, OptionalTensor ref, OptionalTensor y,
-                                                                          OptionalTensor scale, OptionalTensor noise, OptionalTensor strength,
-                                                                          int64_t act, double alpha, double gain, double clamp, int64_t wants) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const Tensor& dout, OptionalTensor ref,
+                                                                          OptionalTensor y, OptionalTensor scale,
+                                                                          OptionalTensor noise, OptionalTensor strength,
+                                                                          int64_t act, double alpha, double gain,
+                                                                          double clamp, int64_t wants) {
   check_image(dout);
   const bool wants_scale = wants & 1, wants_noise = wants & 2, wants_strength = wants & 4, wants_bias = wants & 8;
   const MemoryFormat format = dense_format(y.has_value() ? *y : ref.has_value() ? *ref : dout);
@@ -86,12 +92,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
     *t = dense(**t, format);
   }
   STD_TORCH_CHECK(y.has_value() || !wants_scale, "conv_epilogue_backward: the gradient of scale needs y");
-  STD_TORCH_CHECK(noise.has_value() || !(wants_noise || wants_strength), "conv_epilogue_backward: the gradient of noise needs noise");
+  STD_TORCH_CHECK(noise.has_value() || !(wants_noise || wants_strength),
+                  "conv_epilogue_backward: the gradient of noise needs noise");
   Tensor dy = empty_dense(dout, sizes_of(dout), format);
 
   ConvEpilogueBackwardParams p{};
   p.activation = activation(act, alpha, gain, clamp);
-  STD_TORCH_CHECK(ref.has_value() || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)), "conv_epilogue_backward: ref is missing");
+  STD_TORCH_CHECK(ref.has_value() || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)),
+                  "conv_epilogue_backward: ref is missing");
   p.layout = layout_of(format);
   p.run = run_length(c, pixels, p.layout);
   p.runs = (pixels + p.run - 1) / p.run;
@@ -101,7 +109,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
   const auto sums = [&](bool wanted, int64_t numel) { return zeros(dout, {wanted ? numel : 0}, ScalarType::Double); };
   const Tensor scale_sums = sums(wants_scale, rows * c), bias_sums = sums(wants_bias, rows * c);
   const Tensor strength_sums = sums(wants_strength, rows), noise_sums = sums(wants_noise, n * pixels);
-  const auto pointer = [](bool wanted, const Tensor& t) { return wanted ? static_cast<double*>(t.mutable_data_ptr()) : nullptr; };
+  const auto pointer = [](bool wanted, const Tensor& t) {
+    return wanted ? static_cast<double*>(t.mutable_data_ptr()) : nullptr;
+  };
   p.dout = grad.const_data_ptr();
   p.ref = ref.has_value() ? ref->const_data_ptr() : nullptr;
   p.y = y.has_value() ? y->const_data_ptr() : nullptr;
@@ -115,7 +125,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
   p.partial_noise = pointer(wants_noise, noise_sums);
   p.dtype = dtype_of(dout);
   if (dout.numel() > 0)
-    torch::stable::parallel_for(0, rows, grain(p.run * c), [&](int64_t begin, int64_t end) { cpu::conv_epilogue_backward(p, begin, end); });
+    torch::stable::parallel_for(0, rows, grain(p.run * c),
+                                [&](int64_t begin, int64_t end) { cpu::conv_epilogue_backward(p, begin, end); });
 
   // The second stage: sums of the runs' rows, for scale sample by sample.
   const ScalarType small = accumulate_type(dout);
@@ -129,8 +140,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
   const auto total = [&](bool wanted, const Tensor& partial, std::vector<int64_t> size) {
     return wanted ? reduced(partial, std::move(size), small) : zeros(dout, {0}, small);
   };
-  return {dy, dscale, total(wants_noise, noise_sums, {samples, 1, dout.size(2), dout.size(3)}), total(wants_strength, strength_sums, {}),
-          total(wants_bias, bias_sums, {c})};
+  return {dy, dscale, total(wants_noise, noise_sums, {samples, 1, dout.size(2), dout.size(3)}),
+          total(wants_strength, strength_sums, {}), total(wants_bias, bias_sums, {c})};
 }
 
 }  // namespace stylegan_ops

@@ -1,4 +1,5 @@
-// conv_epilogue: out = clamp(act(y * scale + noise * strength + bias) * gain) behind a convolution, and its backward in one pass.
+// conv_epilogue: out = clamp(act(y * scale + noise * strength + bias) * gain) behind a convolution, and its backward in
+// one pass.
 #pragma once
 
 #include "bias_act.h"
@@ -28,8 +29,8 @@ struct ConvEpilogueParams {
   DType dtype;
 };
 
-// dz = dout * da/dz, then dy = dz * scale and the sums. A work item is a run of pixels of one sample in both layouts; each leaves its sums in
-// a row of its own, and a second stage adds the rows in a fixed order.
+// dz = dout * da/dz, then dy = dz * scale and the sums. A work item is a run of pixels of one sample in both layouts;
+// each leaves its sums in a row of its own, and a second stage adds the rows in a fixed order.
 struct ConvEpilogueBackwardParams {
   const void* dout;          // [N, C, pixels] or [N, pixels, C]
   const void* ref;           // like dout: what da/dz is a function of (see bias_act.h), or null for linear

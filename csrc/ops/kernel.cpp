@@ -31,4 +31,16 @@ bool select_variant(int64_t variant) {
   return true;
 }
 
+bool has_bfloat16() {
+#ifdef STYLEGAN_OPS_X86_VARIANTS
+  static const bool has = [] {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16") != 0;  // every processor with AMX has it too
+  }();
+  return has;
+#else
+  return true;
+#endif
+}
+
 }  // namespace stylegan_ops::cpu

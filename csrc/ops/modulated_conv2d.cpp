@@ -1,4 +1,5 @@
-// Tensor side of modulated_conv2d and its weight gradient: scale the input channels, then one dense convolution of the library.
+// Tensor side of modulated_conv2d and its weight gradient: scale the input channels, then one dense convolution of the
+// library.
 #include "modulated_conv2d.h"
 
 #include "fused.h"
@@ -10,12 +11,24 @@ namespace {
 
 template <size_t ARGUMENTS>
 Tensor call(const char* name, const char* overload, std::array<StableIValue, ARGUMENTS> stack) {
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, overload, stack.data(), TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, overload, stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-Tensor flip_taps(const Tensor& w) {
-  return call<2>("aten::flip", "", {torch::stable::detail::from(w), torch::stable::detail::from(std::vector<int64_t>{2, 3})});
+// The weights [P, S, height, width] with the taps last - q * step of w, whose dimensions p and s become P and S.
+Tensor gather_taps(const Tensor& w, int64_t p_dim, int64_t s_dim, int64_t last_y, int64_t last_x, int64_t step) {
+  GatherTapsParams p{};
+  p.w = w.const_data_ptr();
+  p.stride_p = w.stride(p_dim), p.stride_s = w.stride(s_dim), p.stride_y = w.stride(2), p.stride_x = w.stride(3);
+  p.height = last_y / step + 1, p.width = last_x / step + 1, p.channels = w.size(s_dim);
+  p.last_y = last_y, p.last_x = last_x, p.step = step;
+  p.element_size = static_cast<int64_t>(w.element_size());
+  const int64_t count = w.size(p_dim);
+  Tensor out = empty_dense(w, {count, p.channels, p.height, p.width}, MemoryFormat::ChannelsLast);
+  p.out = out.mutable_data_ptr();
+  torch::stable::parallel_for(0, count, grain(p.channels * p.height * p.width),
+                              [&](int64_t begin, int64_t end) { cpu::gather_taps(p, begin, end); });
+  return out;
 }
 
 struct Geometry {
@@ -26,15 +39,28 @@ struct Geometry {
 Tensor convolution(const Tensor& x, const Tensor& w, const Geometry& g, int64_t extra_y, int64_t extra_x) {
   using torch::stable::detail::from;
   using Ints = std::vector<int64_t>;
-  return call<9>("aten::convolution", "",
-                 {from(x), from(w), from(OptionalTensor()), from(Ints{g.stride, g.stride}), from(Ints{g.pad_y, g.pad_x}), from(Ints{1, 1}),
-                  from(g.transposed), from(Ints{extra_y, extra_x}), from(int64_t{1})});
+  return call<9>(
+      "aten::convolution", "",
+      {from(x), from(w), from(OptionalTensor()), from(Ints{g.stride, g.stride}), from(Ints{g.pad_y, g.pad_x}),
+       from(Ints{1, 1}), from(g.transposed), from(Ints{extra_y, extra_x}), from(int64_t{1})});
 }
 
-Tensor as_channels_last(const Tensor& t) { return torch::stable::contiguous(t, MemoryFormat::ChannelsLast); }
+Tensor as(const Tensor& t, ScalarType dtype) { return t.scalar_type() == dtype ? t : torch::stable::to(t, dtype); }
 
-// The format of a convolution's output: channels_last wherever its input may be read so. Mirrors conv_format() in Python.
-MemoryFormat conv_format(const Tensor& x) { return is_channels_last(x) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous; }
+// The dtype of the convolution itself: 16-bit ones are many times slower than float32 on a CPU without arithmetic for
+// them.
+ScalarType compute_type(const Tensor& x) {
+  const ScalarType dtype = x.scalar_type();
+  const bool slow =
+      x.is_cpu() && (dtype == ScalarType::Half || (dtype == ScalarType::BFloat16 && !cpu::has_bfloat16()));
+  return slow ? ScalarType::Float : dtype;
+}
+
+// The format of a convolution's output: channels_last wherever its input may be read so. Mirrors conv_format() in
+// Python.
+MemoryFormat conv_format(const Tensor& x) {
+  return is_channels_last(x) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+}
 
 // styles * x in x's dtype and layout.
 Tensor modulate(const Tensor& x, const OptionalTensor& styles, MemoryFormat format) {
@@ -45,32 +71,39 @@ Tensor modulate(const Tensor& x, const OptionalTensor& styles, MemoryFormat form
   return scaled;
 }
 
-// The weights of the four phases: phase (a, b) of a transposed convolution of stride 2 has the taps (2 q + a, 2 r + b), reversed since the
-// library correlates. From w [I, O, K_h, K_w] to [(a, b, O), I, m_h, m_w] with m = ceil(K / 2); missing taps are zero.
-Tensor phase_weights(const Tensor& w) {
-  const int64_t in = w.size(0), out = w.size(1), kh = w.size(2), kw = w.size(3), mh = (kh + 1) / 2, mw = (kw + 1) / 2;
-  const std::vector<int64_t> pad = {0, 2 * mw - kw, 0, 2 * mh - kh};
-  const Tensor even = torch::stable::pad(w, pad);
-  Tensor split = torch::stable::reshape(even, std::vector<int64_t>{in, out, mh, 2, mw, 2});
-  split = call<2>("aten::permute", "", {torch::stable::detail::from(split), torch::stable::detail::from(std::vector<int64_t>{3, 5, 1, 0, 2, 4})});
-  return flip_taps(torch::stable::reshape(split, std::vector<int64_t>{4 * out, in, mh, mw}));
-}
+// A transposed convolution of stride 2 as four dense ones without a wasted multiplication: phase (a, b) has the taps (2
+// q + a, 2 r + b) of w [I, O, K_h, K_w], reversed since the library correlates. They run at the dense rate, which the
+// library's own transposed convolution does not reach. K_h, K_w >= 2.
+struct TransposedPhases {
+  std::array<Tensor, 4> images;
+  Phases phases{};
+  int64_t height, width;
 
-// A transposed convolution of stride 2 through a dense one, since the library's own is several times slower: [N, 4 O, H + m - 1, W + m - 1].
-Tensor phases_of_transposed(const Tensor& x, const Tensor& w) {
-  const Geometry g{1, (w.size(2) + 1) / 2 - 1, (w.size(3) + 1) / 2 - 1, false};
-  return torch::stable::contiguous(convolution(as_channels_last(x), phase_weights(w), g, 0, 0), MemoryFormat::ChannelsLast);
-}
+  TransposedPhases(const Tensor& x, const Tensor& w, ScalarType dtype) {
+    height = (x.size(2) - 1) * 2 + w.size(2), width = (x.size(3) - 1) * 2 + w.size(3);
+    const Tensor input = torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
+    for (int a = 0; a < 2; ++a) {
+      for (int b = 0; b < 2; ++b) {
+        const int64_t last_y = a + (w.size(2) - 1 - a) / 2 * 2, last_x = b + (w.size(3) - 1 - b) / 2 * 2;
+        const Tensor taps = gather_taps(w, 1, 0, last_y, last_x, 2);
+        const Tensor y = convolution(input, taps, {1, taps.size(2) - 1, taps.size(3) - 1, false}, 0, 0);
+        Tensor& image = images[2 * a + b];
+        image = as(torch::stable::contiguous(y, MemoryFormat::ChannelsLast), dtype);
+        phases.image[a][b] = image.const_data_ptr();
+        phases.height[a] = image.size(2), phases.width[b] = image.size(3);
+      }
+    }
+  }
+};
 
 Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const Geometry& g, int64_t extra_y, int64_t extra_x) {
-  const Tensor phases = phases_of_transposed(x, w);
+  const TransposedPhases four(x, w, x.scalar_type());
   InterleaveParams p{};
+  p.phases = four.phases;
   p.channels = w.size(1);
-  p.phase_height = phases.size(2), p.phase_width = phases.size(3);
-  p.height = (x.size(2) - 1) * 2 + w.size(2), p.width = (x.size(3) - 1) * 2 + w.size(3);
+  p.height = four.height, p.width = four.width;
   p.element_size = static_cast<int64_t>(x.element_size());
   Tensor out = empty_dense(x, {x.size(0), p.channels, p.height, p.width}, MemoryFormat::ChannelsLast);
-  p.phases = phases.const_data_ptr();
   p.out = out.mutable_data_ptr();
   if (out.numel() > 0)
     torch::stable::parallel_for(0, x.size(0) * p.height, grain(p.width * p.channels),
@@ -80,40 +113,52 @@ Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const Geometry& g,
   return out;
 }
 
-// float16 convolutions of CPU libraries are many times slower than float32 ones.
-ScalarType compute_type(const Tensor& x) { return x.is_cpu() && x.scalar_type() == ScalarType::Half ? ScalarType::Float : x.scalar_type(); }
-
-Tensor as(const Tensor& t, ScalarType dtype) { return t.scalar_type() == dtype ? t : torch::stable::to(t, dtype); }
-
 void check_weight(const Tensor& x, const Tensor& weight, bool transposed) {
-  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && x.scalar_type() == weight.scalar_type(), "modulated_conv2d: x and weight must fit");
-  STD_TORCH_CHECK(weight.size(transposed ? 0 : 1) == x.size(1), "modulated_conv2d: the channels of x and weight must agree");
+  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && x.scalar_type() == weight.scalar_type(),
+                  "modulated_conv2d: x and weight must fit");
+  STD_TORCH_CHECK(weight.size(transposed ? 0 : 1) == x.size(1),
+                  "modulated_conv2d: the channels of x and weight must agree");
+}
+
+// The library's transposed convolutions are up to twice as slow as its dense ones: each is made of dense ones where
+// that is exact.
+Tensor any_convolution(const Tensor& x, const Tensor& w, const Geometry& g, int64_t extra_y, int64_t extra_x) {
+  const int64_t kh = w.size(2), kw = w.size(3);
+  if (g.transposed && g.stride == 2 && kh > 1 && kw > 1) return transposed_by_phases(x, w, g, extra_y, extra_x);
+  if (g.transposed && g.stride == 1 && g.pad_y < kh && g.pad_x < kw && extra_y == 0 && extra_x == 0)
+    return convolution(x, gather_taps(w, 1, 0, kh - 1, kw - 1, 1), {1, kh - 1 - g.pad_y, kw - 1 - g.pad_x, false}, 0,
+                       0);
+  return convolution(x, w, g, extra_y, extra_x);
 }
 
 }  // namespace
 
-Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor styles, int64_t stride, int64_t pad_y, int64_t pad_x,
-                        bool transposed, int64_t extra_y, int64_t extra_x) {
+Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor styles, int64_t stride, int64_t pad_y,
+                        int64_t pad_x, bool transposed, int64_t extra_y, int64_t extra_x) {
   check_weight(x, weight, transposed);
   const ScalarType dtype = compute_type(x);
   const Tensor input = as(modulate(x, styles, dense_format(x)), dtype), w = as(weight, dtype);
-  const Geometry g{stride, pad_y, pad_x, transposed};
-  const Tensor y = transposed && stride == 2 ? transposed_by_phases(input, w, g, extra_y, extra_x) : convolution(input, w, g, extra_y, extra_x);
+  const Tensor y = any_convolution(input, w, {stride, pad_y, pad_x, transposed}, extra_y, extra_x);
   return as(torch::stable::contiguous(y, conv_format(x)), x.scalar_type());
 }
 
-// The whole layer without a tensor in between, for inference: convolution (up == 1) or transposed convolution and blur (up == 2, weight
-// [I, O, K_h, K_w]), then the epilogue on the convolution's own output or behind the blur.
-Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, OptionalTensor styles, OptionalTensor scale, OptionalTensor noise,
-                                  OptionalTensor bias, OptionalTensor f, int64_t up, int64_t stride, std::vector<int64_t> padding, int64_t act,
-                                  double alpha, double gain, double clamp) {
-  STD_TORCH_CHECK(padding.size() == 4 && (up == 1 || (up == 2 && f.has_value())), "modulated_conv2d: bad arguments");
+// The whole layer without a tensor in between, for inference: convolution (up == 1) or transposed convolution and blur
+// (up == 2, weight [I, O, K_h, K_w]), then the epilogue on the convolution's own output or behind the blur.
+Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, OptionalTensor styles, OptionalTensor scale,
+                                  OptionalTensor noise, OptionalTensor bias, OptionalTensor f, int64_t up,
+                                  int64_t stride, std::vector<int64_t> padding, int64_t act, double alpha, double gain,
+                                  double clamp) {
+  STD_TORCH_CHECK(
+      padding.size() == 4 && (up == 1 || (up == 2 && f.has_value() && weight.size(2) > 1 && weight.size(3) > 1)),
+      "modulated_conv2d: bad arguments");
   check_weight(x, weight, up == 2);
   const Activation a = activation(act, alpha, gain, clamp);
   const Tensor input = as(modulate(x, styles, dense_format(x)), compute_type(x)), w = as(weight, compute_type(x));
   if (up == 2) {
-    const Tensor phases = as(phases_of_transposed(input, w), x.scalar_type());
-    return torch::stable::contiguous(upfirdn2d_phases(phases, *f, padding, 4, scale, noise, bias, a), conv_format(x));
+    const TransposedPhases four(input, w, x.scalar_type());
+    const std::array<int64_t, 4> size{x.size(0), weight.size(1), four.height, four.width};
+    return torch::stable::contiguous(upfirdn2d_phases(x, four.phases, size, *f, padding, 4, scale, noise, bias, a),
+                                     conv_format(x));
   }
   const Geometry g{stride, padding[2], padding[0], false};
   Tensor y = as(torch::stable::contiguous(convolution(input, w, g, 0, 0), conv_format(x)), x.scalar_type());
@@ -121,8 +166,8 @@ Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, Optiona
   return y;
 }
 
-Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t kernel_y, int64_t kernel_x, int64_t stride,
-                               int64_t pad_y, int64_t pad_x, bool transposed) {
+Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t kernel_y,
+                               int64_t kernel_x, int64_t stride, int64_t pad_y, int64_t pad_x, bool transposed) {
   using torch::stable::detail::from;
   using Ints = std::vector<int64_t>;
   const MemoryFormat format = dense_format(x);
@@ -134,11 +179,20 @@ Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor
   if (input.numel() == 0 || grad.numel() == 0) return zeros(x, size, x.scalar_type());
   const bool only_weight[] = {false, true, false};
   const Tensor like = empty(x, size, dtype);  // only its shape is read
-  std::array<StableIValue, 11> stack{from(grad), from(input), from(like), from(std::optional<Ints>()), from(Ints{stride, stride}),
-                                     from(Ints{pad_y, pad_x}), from(Ints{1, 1}), from(false), from(Ints{0, 0}), from(int64_t{1}),
+  std::array<StableIValue, 11> stack{from(grad),
+                                     from(input),
+                                     from(like),
+                                     from(std::optional<Ints>()),
+                                     from(Ints{stride, stride}),
+                                     from(Ints{pad_y, pad_x}),
+                                     from(Ints{1, 1}),
+                                     from(false),
+                                     from(Ints{0, 0}),
+                                     from(int64_t{1}),
                                      from(torch::headeronly::HeaderOnlyArrayRef<bool>(only_weight, 3))};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
-  for (int i : {0, 2}) (void)torch::stable::detail::to<Tensor>(stack[i]);  // frees the handles of the gradients not asked for
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
+  for (int i : {0, 2})
+    (void)torch::stable::detail::to<Tensor>(stack[i]);  // frees the handles of the gradients not asked for
   return dense(as(torch::stable::detail::to<Tensor>(stack[1]), x.scalar_type()), MemoryFormat::Contiguous);
 }
 

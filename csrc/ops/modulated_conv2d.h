@@ -1,20 +1,39 @@
-// modulated_conv2d: y = conv(styles * x, weight), strided or transposed. The convolution is the library's; the kernel here is what puts the
-// phases of a transposed convolution together. The scaling in front and everything behind are conv_epilogue's.
+// modulated_conv2d: y = conv(styles * x, weight), strided or transposed. The convolution is the library's; the kernel
+// here is what puts the phases of a transposed convolution together. The scaling in front and everything behind are
+// conv_epilogue's.
 #pragma once
 
 #include "kernel.h"
 
 namespace stylegan_ops {
 
-// A transposed convolution of stride 2 is a dense one with its four phases as output channels: phases[n, i, j, (a, b, c)] is output pixel
-// (2 i + a, 2 j + b). A work item is one output row of one image, channels_last.
+// A transposed convolution of stride 2 as four dense ones: image [a][b] holds the output pixels (2 i + a, 2 j + b),
+// channels_last.
+struct Phases {
+  const void* image[2][2];  // [N, height[a], width[b], C]
+  int64_t height[2], width[2];
+};
+
+// A work item is one output row of one image.
 struct InterleaveParams {
-  const void* phases;  // [N, phase_height, phase_width, 2, 2, C]
-  void* out;           // [N, height, width, C]
-  int64_t phase_height, phase_width, height, width, channels;
+  Phases phases;
+  void* out;  // [N, height, width, C]
+  int64_t height, width, channels;
+  int64_t element_size;
+};
+
+// Weights of another convolution made of w: out[p, q, r, s] = w[p, s, last_y - q * step, last_x - r * step], in
+// channels_last order, which the library reads fastest. A work item is one p.
+struct GatherTapsParams {
+  const void* w;  // any layout, with the strides below, in elements
+  void* out;      // [P, height, width, S]
+  int64_t stride_p, stride_s, stride_y, stride_x;
+  int64_t height, width, channels;  // channels: S
+  int64_t last_y, last_x, step;
   int64_t element_size;
 };
 
 STYLEGAN_OPS_CPU_KERNEL(interleave, InterleaveParams)
+STYLEGAN_OPS_CPU_KERNEL(gather_taps, GatherTapsParams)
 
 }  // namespace stylegan_ops

@@ -5,7 +5,8 @@
 
 namespace stylegan_ops {
 
-// The tensor is seen as [outer, C, inner]. A work item is one vector of C elements where inner == 1, else a run of `run` inner positions.
+// The tensor is seen as [outer, C, inner]. A work item is one vector of C elements where inner == 1, else a run of
+// `run` inner positions.
 struct PixelNormParams {
   const void* x;   // [outer, C, inner]
   const void* dy;  // [outer, C, inner], backward only

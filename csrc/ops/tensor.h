@@ -1,4 +1,5 @@
-// The Tensor side's few tools: checks that keep kernels inside memory, layouts, dtypes, allocation. Python has checked the arguments before.
+// The Tensor side's few tools: checks that keep kernels inside memory, layouts, dtypes, allocation. Python has checked
+// the arguments before.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -60,14 +61,16 @@ inline bool is_channels_last(const Tensor& t) {
 
 // channels_last if that is the only format the 4-D tensor lies in, else contiguous. Mirrors dense_format() in Python.
 inline MemoryFormat dense_format(const Tensor& t) {
-  return t.dim() == 4 && !t.is_contiguous() && is_channels_last(t) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  return t.dim() == 4 && !t.is_contiguous() && is_channels_last(t) ? MemoryFormat::ChannelsLast
+                                                                   : MemoryFormat::Contiguous;
 }
 
 inline Layout layout_of(MemoryFormat format) {
   return format == MemoryFormat::ChannelsLast ? Layout::kChannelsLast : Layout::kContiguous;
 }
 
-inline Tensor empty(const Tensor& like, std::vector<int64_t> size, ScalarType dtype, MemoryFormat format = MemoryFormat::Contiguous) {
+inline Tensor empty(const Tensor& like, std::vector<int64_t> size, ScalarType dtype,
+                    MemoryFormat format = MemoryFormat::Contiguous) {
   return torch::stable::empty(size, dtype, std::nullopt, like.device(), std::nullopt, format);
 }
 
@@ -91,7 +94,8 @@ inline Tensor dense(const Tensor& t, MemoryFormat format) {
 // A small operand as the kernels read it: contiguous, of the given dtype and number of elements, or a null pointer.
 inline const void* operand(OptionalTensor& t, const Tensor& x, int64_t numel, const char* what) {
   if (!t.has_value()) return nullptr;
-  STD_TORCH_CHECK(t->numel() == numel, "stylegan_ops: ", what, " must have ", numel, " elements (got ", t->numel(), ")");
+  STD_TORCH_CHECK(t->numel() == numel, "stylegan_ops: ", what, " must have ", numel, " elements (got ", t->numel(),
+                  ")");
   STD_TORCH_CHECK(t->scalar_type() == accumulate_type(x), "stylegan_ops: ", what, " must be of the accumulation dtype");
   t = dense(*t, MemoryFormat::Contiguous);
   return t->const_data_ptr();
@@ -108,7 +112,8 @@ inline Activation activation(int64_t act, double alpha, double gain, double clam
   return {static_cast<Act>(act), alpha, gain, clamp < 0 ? std::numeric_limits<double>::quiet_NaN() : clamp};
 }
 
-// total[j] = sum over i of partial[i, j], in a fixed order whatever the number of threads that made the rows. Partial is double.
+// total[j] = sum over i of partial[i, j], in a fixed order whatever the number of threads that made the rows. Partial
+// is double.
 inline void add_partial_sums(const Tensor& partial, Tensor& total) {
   const int64_t columns = total.numel(), rows = columns == 0 ? 0 : partial.numel() / columns;
   const double* in = static_cast<const double*>(partial.const_data_ptr());
@@ -124,6 +129,8 @@ inline void add_partial_sums(const Tensor& partial, Tensor& total) {
 }
 
 // Work items per thread, at least, so that a thread is worth its start.
-inline int64_t grain(int64_t elements_per_item) { return std::max<int64_t>(1, 32768 / std::max<int64_t>(1, elements_per_item)); }
+inline int64_t grain(int64_t elements_per_item) {
+  return std::max<int64_t>(1, 32768 / std::max<int64_t>(1, elements_per_item));
+}
 
 }  // namespace stylegan_ops

@@ -7,19 +7,22 @@
 namespace stylegan_ops {
 namespace {
 
-// The filter as the kernel wants it, in double: correlation order, gain included, separated where it is an outer product.
+// The filter as the kernel wants it, in double: correlation order, gain included, separated where it is an outer
+// product.
 struct Taps {
   int64_t width, height;
   std::vector<double> x, y, full;
 
   Taps(const Tensor& f, bool flip_filter, double gain, bool exact) {
-    STD_TORCH_CHECK(f.is_cpu() && (f.dim() == 1 || f.dim() == 2) && f.numel() > 0, "upfirdn2d: f must be a CPU tensor of 1 or 2 dimensions");
+    STD_TORCH_CHECK(f.is_cpu() && (f.dim() == 1 || f.dim() == 2) && f.numel() > 0,
+                    "upfirdn2d: f must be a CPU tensor of 1 or 2 dimensions");
     const Tensor dense_f = torch::stable::contiguous(f);
     std::vector<double> taps(f.numel());
     const bool is_double = f.scalar_type() == ScalarType::Double;
     STD_TORCH_CHECK(is_double || f.scalar_type() == ScalarType::Float, "upfirdn2d: f must be float32 or float64");
     for (int64_t i = 0; i < f.numel(); ++i)
-      taps[i] = is_double ? static_cast<const double*>(dense_f.const_data_ptr())[i] : static_cast<const float*>(dense_f.const_data_ptr())[i];
+      taps[i] = is_double ? static_cast<const double*>(dense_f.const_data_ptr())[i]
+                          : static_cast<const float*>(dense_f.const_data_ptr())[i];
     if (!flip_filter) std::reverse(taps.begin(), taps.end());
     width = f.size(f.dim() - 1), height = f.size(0);
     if (f.dim() == 1)
@@ -52,7 +55,8 @@ struct Taps {
 ResampleAxis axis(int64_t in, int64_t up, int64_t down, int64_t before, int64_t after, int64_t taps) {
   STD_TORCH_CHECK(up >= 1 && down >= 1, "upfirdn2d: up and down must be at least 1");
   const int64_t padded = in * up + before + after;
-  STD_TORCH_CHECK(padded >= taps, "upfirdn2d: f must fit into the padded image (got ", padded, " pixels, ", taps, " taps)");
+  STD_TORCH_CHECK(padded >= taps, "upfirdn2d: f must fit into the padded image (got ", padded, " pixels, ", taps,
+                  " taps)");
   return {in, (padded - taps) / down + 1, up, down, before, taps};
 }
 
@@ -65,9 +69,10 @@ void run(Upfirdn2dParams& p, const Taps& taps) {
 
 }  // namespace
 
-Tensor upfirdn2d(const Tensor& x, const Tensor& f, std::vector<int64_t> up, std::vector<int64_t> down, std::vector<int64_t> padding,
-                 bool flip_filter, double gain) {
-  STD_TORCH_CHECK(x.dim() == 4 && up.size() == 2 && down.size() == 2 && padding.size() == 4, "upfirdn2d: bad arguments");
+Tensor upfirdn2d(const Tensor& x, const Tensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
+                 std::vector<int64_t> padding, bool flip_filter, double gain) {
+  STD_TORCH_CHECK(x.dim() == 4 && up.size() == 2 && down.size() == 2 && padding.size() == 4,
+                  "upfirdn2d: bad arguments");
   const MemoryFormat format = dense_format(x);
   const Tensor input = dense(x, format);
   const Taps taps(f, flip_filter, gain, x.scalar_type() == ScalarType::Double);
@@ -85,26 +90,29 @@ Tensor upfirdn2d(const Tensor& x, const Tensor& f, std::vector<int64_t> up, std:
   return out;
 }
 
-Tensor upfirdn2d_phases(const Tensor& phases, const Tensor& f, const std::vector<int64_t>& padding, double gain, OptionalTensor scale,
-                        OptionalTensor noise, OptionalTensor bias, const Activation& activation) {
-  const Taps taps(f, false, gain, phases.scalar_type() == ScalarType::Double);
-  const int64_t n = phases.size(0), c = phases.size(1) / 4;
+Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int64_t, 4> size, const Tensor& f,
+                        const std::vector<int64_t>& padding, double gain, OptionalTensor scale, OptionalTensor noise,
+                        OptionalTensor bias, const Activation& activation) {
+  const Taps taps(f, false, gain, like.scalar_type() == ScalarType::Double);
+  const auto [n, c, height, width] = size;
   Upfirdn2dParams p{};
-  p.x_axis = axis(2 * phases.size(3), 1, 1, padding[0], padding[1], taps.width);
-  p.y_axis = axis(2 * phases.size(2), 1, 1, padding[2], padding[3], taps.height);
-  Tensor out = empty_dense(phases, {n, c, p.y_axis.out, p.x_axis.out}, MemoryFormat::ChannelsLast);
+  p.x_axis = axis(width, 1, 1, padding[0], padding[1], taps.width);
+  p.y_axis = axis(height, 1, 1, padding[2], padding[3], taps.height);
+  Tensor out = empty_dense(like, {n, c, p.y_axis.out, p.x_axis.out}, MemoryFormat::ChannelsLast);
   OptionalTensor strength;
-  const EpilogueOperands epilogue = epilogue_operands(phases, n, c, p.y_axis.out * p.x_axis.out, scale, noise, strength, bias, activation);
-  p.x = phases.const_data_ptr();
+  const EpilogueOperands epilogue =
+      epilogue_operands(like, n, c, p.y_axis.out * p.x_axis.out, scale, noise, strength, bias, activation);
   p.out = out.mutable_data_ptr();
   p.images = n, p.pixel = c;
-  p.phases = true;
+  p.phases = &phases;
   p.epilogue = &epilogue;
-  p.dtype = dtype_of(phases);
+  p.dtype = dtype_of(like);
   if (out.numel() > 0) run(p, taps);
   return out;
 }
 
 }  // namespace stylegan_ops
 
-STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, STYLEGAN_OPS_DEVICE, m) { m.impl("upfirdn2d", TORCH_BOX(&stylegan_ops::upfirdn2d)); }
+STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, STYLEGAN_OPS_DEVICE, m) {
+  m.impl("upfirdn2d", TORCH_BOX(&stylegan_ops::upfirdn2d));
+}

@@ -3,28 +3,30 @@
 
 #include "conv_epilogue.h"
 #include "kernel.h"
+#include "modulated_conv2d.h"
 
 namespace stylegan_ops {
 
-// One axis of the resampling: output o is the sum over the taps k of tap[k] * in[(o * down + k - pad) / up], where the division is exact and
-// the index inside; so the taps of output o start at k0 = (pad - o * down) mod up and advance by up, the inputs by one.
+// One axis of the resampling: output o is the sum over the taps k of tap[k] * in[(o * down + k - pad) / up], where the
+// division is exact and the index inside; so the taps of output o start at k0 = (pad - o * down) mod up and advance by
+// up, the inputs by one.
 struct ResampleAxis {
   int64_t in, out;
   int64_t up, down, pad;
   int64_t taps;
 };
 
-// An image is seen as `images` of in_y x in_x pixels of `pixel` adjacent elements: [N * C] planes with pixel == 1 in the contiguous layout, N
-// images with pixel == C in channels_last. A work item is one output row of one image.
+// An image is seen as `images` of in_y x in_x pixels of `pixel` adjacent elements: [N * C] planes with pixel == 1 in
+// the contiguous layout, N images with pixel == C in channels_last. A work item is one output row of one image.
 struct Upfirdn2dParams {
-  const void* x;         // [images, y.in, x.in, pixel]
-  void* out;             // [images, y.out, x.out, pixel]
-  const double* tap_x;   // [x_axis.taps] for a separable filter, in correlation order, gain included; else null
-  const double* tap_y;   // [y_axis.taps], or null
-  const double* tap;     // [y_axis.taps, x_axis.taps] for any other filter, or null
+  const void* x;        // [images, y.in, x.in, pixel]
+  void* out;            // [images, y.out, x.out, pixel]
+  const double* tap_x;  // [x_axis.taps] for a separable filter, in correlation order, gain included; else null
+  const double* tap_y;  // [y_axis.taps], or null
+  const double* tap;    // [y_axis.taps, x_axis.taps] for any other filter, or null
   int64_t images, pixel;
   ResampleAxis x_axis, y_axis;
-  bool phases;                       // x is [images, ceil(y.in / 2), ceil(x.in / 2), 2, 2, pixel]: a transposed convolution's phases
+  const Phases* phases;              // the input as a transposed convolution left it, in place of x; channels_last only
   const EpilogueOperands* epilogue;  // what stands behind the filter, or null
   DType dtype;
 };

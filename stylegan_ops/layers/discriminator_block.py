@@ -16,11 +16,6 @@ from .resampling import Resampling
 BRANCH_GAIN = math.sqrt(0.5)
 
 
-def from_image(fromrgb: EqualizedConv2d, img: torch.Tensor) -> torch.Tensor:
-    """Features of an image, in channels_last: a grey image has one layout for both names, which the operators take for NCHW."""
-    return fromrgb(img).contiguous(memory_format=torch.channels_last)
-
-
 class DiscriminatorBlock(Resampling):
     """All layers of the discriminator at one resolution (figure 7, below the dashed line).
 
@@ -59,7 +54,7 @@ class DiscriminatorBlock(Resampling):
     def forward(self, x: torch.Tensor | None, img: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`x` [N, in_channels, H, W] or None for the first block, and `img` -> x [N, out_channels, H / 2, W / 2] and the next `img`."""
         if self.has_fromrgb:
-            y = from_image(self.fromrgb, img)
+            y = self.fromrgb(img)
             x = y if x is None else x + y
         if self.architecture == "skip":
             # Input skips: every resolution sees the image, downsampled (figure 7 b).
@@ -107,7 +102,7 @@ class DiscriminatorEpilogue(nn.Module):
     def forward(self, x: torch.Tensor | None, img: torch.Tensor) -> torch.Tensor:
         """`x` [N, in_channels, 4, 4] or None, and `img` -> [N, out_features] in the dtype of the parameters."""
         if self.has_fromrgb:
-            y = from_image(self.fromrgb, img)
+            y = self.fromrgb(img)
             x = y if x is None else x + y
         x = self.conv(self.mbstd(x))
         return self.out(self.fc(x.flatten(1)))

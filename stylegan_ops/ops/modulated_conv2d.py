@@ -182,9 +182,8 @@ def _native(x, weight, styles, behind, f, up, down, padding, flip_weight, activa
     if up > 1:
         weight = weight.transpose(0, 1)
         full = (left - kx + 1, right - kx + up, top - ky + 1, bottom - ky + up)
-        if is_inference and up == 2:
+        if is_inference and up == 2 and min(kx, ky) > 1:
             f = torch.ones([1, 1], device=x.device) if f is None else f
-            full = (full[0], full[1] - kx % 2, full[2], full[3] - ky % 2)  # the phases have an even number of pixels
             return native("modulated_conv2d_inference")(x, weight, styles, *behind, f, up, 1, full, *activation)
         y = native("modulated_conv2d")(x, weight, styles, up, 0, 0, True, 0, 0)
         return _epilogue(upfirdn2d(y, f, padding=full, gain=up * up, impl="native"), behind, activation)
@@ -231,8 +230,8 @@ def _inference_fake(x, weight, styles, scale, noise, bias, f, up, stride, paddin
     if up == 1:
         return _fake(x, weight, styles, stride, top, left, False, 0, 0)
     (taps_x, taps_y), ky, kx = filter_size(f), weight.shape[2], weight.shape[3]
-    h = 2 * (x.shape[2] + (ky + 1) // 2 - 1) + top + bottom - taps_y + 1
-    w = 2 * (x.shape[3] + (kx + 1) // 2 - 1) + left + right - taps_x + 1
+    h = (x.shape[2] - 1) * 2 + ky + top + bottom - taps_y + 1
+    w = (x.shape[3] - 1) * 2 + kx + left + right - taps_x + 1
     return x.new_empty([x.shape[0], weight.shape[1], h, w]).to(memory_format=conv_format(x))
 
 

@@ -38,7 +38,7 @@ def accumulate(dtype: torch.dtype) -> torch.dtype:
 
 def randn(*shape: int, dtype: torch.dtype = torch.float64, layout: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
     """Random numbers that are exact in `dtype`, in a layout; channels_last only has a meaning for images."""
-    return in_layout(torch.randn(*shape, dtype=torch.float64).to(dtype), layout)
+    return in_layout(torch.randn(shape, dtype=torch.float64).to(dtype), layout)
 
 
 def in_layout(x: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
@@ -100,9 +100,24 @@ def assert_right(
         pytest.fail(f"{many} of {error.numel()} elements off; the worst: {got!r}, should be {wanted!r}, {error.max():.3g} of the bound")
 
 
+def assert_close_in_norm(
+    actual: torch.Tensor, truth: torch.Tensor, *, dtype: torch.dtype, terms: float, roundings: int, what: str = "result"
+) -> None:
+    """Asserts that a tensor made in many steps is right as a whole.
+
+    The errors of its elements are as good as independent, so that their norm grows with the elements' own: a rounding to T in each of the
+    steps adds at most eps(T)/2 of the norm, and sums of n products in A at most n eps(A).
+    """
+    assert actual.shape == truth.shape, f"{what}: shape {tuple(actual.shape)}, should be {tuple(truth.shape)}"
+    allowed = terms * torch.finfo(accumulate(dtype)).eps + (roundings * torch.finfo(dtype).eps / 2 if dtype in SIXTEEN_BIT else 0)
+    error = float((actual.detach().double() - truth.detach()).norm() / truth.detach().norm().clamp(min=1e-300))
+    assert error <= allowed, f"{what}: {error:.3g} of the norm is wrong, {allowed:.3g} allowed"
+
+
 def assert_same_layout(y: torch.Tensor, x: torch.Tensor) -> None:
-    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-    assert y.is_contiguous(memory_format=layout), f"strides {y.stride()} of a {tuple(y.shape)} tensor, should be {layout}"
+    """y lies in a layout in which x lies too; images of one channel or one pixel lie in both."""
+    shared = [f for f in LAYOUTS if x.is_contiguous(memory_format=f) and y.is_contiguous(memory_format=f)]
+    assert shared, f"strides {y.stride()} of shape {tuple(y.shape)}, but {x.stride()} of shape {tuple(x.shape)}"
 
 
 def grads(y: torch.Tensor, inputs: Sequence[torch.Tensor | None], dy: torch.Tensor, create_graph: bool = False) -> list[torch.Tensor | None]:
@@ -159,7 +174,7 @@ def assert_exports(f: Callable, *inputs: torch.Tensor, node: str | None = None) 
     assert node is None or f"stylegan_ops.{node}.default" in targets, f"{node} is not among {targets}"
 
 
-def assert_rejects(error: type[Exception], message: str, f: Callable, *args, **kwargs) -> None:
+def assert_rejects(error: type[Exception], message: str, function: Callable, /, *args, **kwargs) -> None:
     with pytest.raises(error) as caught:
-        f(*args, **kwargs)
+        function(*args, **kwargs)
     assert str(caught.value) == message

@@ -88,7 +88,7 @@ def test_matches_float64_reference(kernel, case, dtype):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("act", ACTS)
-def test_gradcheck(kernel, act, layout):
+def test_gradcheck(implementation, act, layout):
     x, b = randn(2, 3, 3, 3, layout=layout), randn(3)
     gradcheck(lambda x, b: bias_act(x, b, act=act, gain=1.3, clamp=0.9), x, b)
     gradcheck(lambda x, b: bias_act(x, b, dim=-1, act=act, alpha=-0.3), x, b)
@@ -97,7 +97,7 @@ def test_gradcheck(kernel, act, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("act", ACTS)
-def test_gradgradcheck(kernel, act, layout):
+def test_gradgradcheck(implementation, act, layout):
     x, b = randn(2, 3, 1, 3, layout=layout), randn(3)
     gradgradcheck(lambda x, b: bias_act(x, b, act=act, gain=1.3, clamp=0.9), x, b)
     gradgradcheck(lambda x, b: bias_act(x, b, dim=-1, act=act, alpha=-0.3), x, b)

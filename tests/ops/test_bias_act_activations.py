@@ -142,13 +142,14 @@ def test_softplus_slope_keeps_its_digits(kernel, dtype):
 
 
 def derivatives(x, order, **kwargs):
-    """`[y, dy/dx, ..., d^order y / dx^order]`."""
+    """`[y, dy/dx, ..., d^order y / dx^order]`, zeros where autograd says that there is nothing to differentiate."""
     x = leaf(x)
     found = [bias_act(x, dim=0, **kwargs)]
     for _ in range(order):
-        if not found[-1].requires_grad:
-            return found + [torch.zeros_like(x)] * (order + 1 - len(found))
-        found += grads(found[-1], [x], torch.ones_like(x), create_graph=True)
+        d = None
+        if found[-1].requires_grad:
+            (d,) = torch.autograd.grad(found[-1], x, torch.ones_like(x), create_graph=True, allow_unused=True)
+        found.append(torch.zeros_like(x) if d is None else d)
     return found
 
 

@@ -91,18 +91,18 @@ def test_zero_vectors(kernel):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_gradcheck(kernel, layout):
+def test_gradcheck(implementation, layout):
     for shape, dim in [((2, 3, 3, 3), 1), ((1, 7, 1, 5), 1), ((2, 3, 3, 3), -1), ((7, 5), 1), ((5,), 0)]:
         gradcheck(lambda x, dim=dim: pixel_norm(x, dim, eps=0.1), randn(*shape, layout=layout))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_gradgradcheck(kernel, layout):
+def test_gradgradcheck(implementation, layout):
     for shape, dim in [((2, 3, 1, 3), 1), ((1, 7, 1, 5), 1), ((2, 3, 3, 1), 0), ((7, 3), 1)]:
         gradgradcheck(lambda x, dim=dim: pixel_norm(x, dim, eps=0.1), randn(*shape, layout=layout))
 
 
-def test_third_derivative(kernel):
+def test_third_derivative(implementation):
     """The gradient of a second derivative, by finite differences."""
 
     def second(x):

@@ -119,7 +119,7 @@ SMALL = {"up": [2, 1], "down": [1, 2], "padding": [2, 1, 0, 1]}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_gradcheck(kernel, layout):
+def test_gradcheck(implementation, layout):
     f = randn(3, 2)
     gradcheck(lambda x: upfirdn2d(x, f, **SMALL, gain=1.5), randn(2, 3, 3, 3, layout=layout))
     gradcheck(lambda x: upfirdn2d(x, f[0], up=2, down=3, padding=2, flip_filter=True), randn(1, 1, 7, 3, layout=layout))
@@ -127,7 +127,7 @@ def test_gradcheck(kernel, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_gradgradcheck(kernel, layout):
+def test_gradgradcheck(implementation, layout):
     f = randn(3, 2)
     # made nonlinear, or the second derivative would be zero
     gradgradcheck(lambda x: upfirdn2d(upfirdn2d(x, f, **SMALL).square(), f, up=2, padding=1, flip_filter=True), randn(1, 3, 3, 3, layout=layout))

@@ -1,0 +1,223 @@
+"""modulated_conv2d against its paper's definition, and in the tests that all rooms share; more on gradients in the _gradients file."""
+
+from functools import lru_cache
+
+import pytest
+import torch
+from closed_forms import Expected
+from modulated_definition import BLUR, CASES, NAMES, Case
+from support import (
+    DTYPES,
+    ELEMENTARY,
+    LAYOUTS,
+    assert_compiles,
+    assert_exports,
+    assert_rejects,
+    assert_right,
+    assert_same_layout,
+    gradcheck,
+    gradgradcheck,
+    grads,
+    in_layout,
+    leaf,
+    needs_compiler,
+    non_dense,
+    randn,
+)
+
+from stylegan_ops import conv_epilogue, modulated_conv2d
+
+ROUNDINGS = 4  # of 16-bit tensors between the steps: styles * x, the filtered image or the convolution, the cast back
+
+
+@lru_cache(maxsize=2)
+def tensors_and_truth(name, dtype):
+    torch.manual_seed(2)
+    case = CASES[NAMES.index(name)]
+    tensors = case.make(dtype, torch.contiguous_format)
+    return tensors, *case.definition(tensors["x"], tensors["weight"], tensors["styles"])
+
+
+def assert_result(out, case, tensors, truth, size):
+    """`act(truth + noise + bias)` with what lies behind."""
+    dtype, z, inner = tensors["x"].dtype, truth, ROUNDINGS * size
+    for t in (tensors["noise"], None if tensors["bias"] is None else tensors["bias"][:, None, None]):
+        if t is not None:
+            z, size = z + t.double(), size + t.double().abs()
+    behind = {"act": "linear", **case.behind}
+    expected = Expected(z, size, dtype, **behind)
+    terms = case.terms() + 3 * ELEMENTARY
+    slope = expected.slope.abs() + expected.jump  # at the clamp and the kink either slope
+    slope = slope.clamp(min=0.1) if behind["act"] in ("relu", "lrelu") else slope
+    assert out.dtype == dtype
+    assert_right(out, expected.y, dtype=dtype, terms=terms, magnitude=expected.y.abs() + slope * size * 1.5, inner=1.5 * slope * inner)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_matches_float64_reference(name, dtype, kernel):
+    case = CASES[NAMES.index(name)]
+    tensors, truth, size = tensors_and_truth(name, dtype)
+    for layout in LAYOUTS:
+        tensors["x"] = in_layout(tensors["x"], layout)
+        for training in (True, False):  # without a gradient to come, other kernels run
+            x = leaf(tensors["x"]) if training else tensors["x"]
+            out = modulated_conv2d(x, tensors["weight"], tensors["styles"], tensors["noise"], **case.arguments(), bias=tensors["bias"])
+            assert_result(out, case, tensors, truth, size)
+            assert_same_layout(out, x)
+
+
+def checked_functions(layout):
+    x, weight, styles = randn(1, 2, 3, 3, layout=layout), randn(2, 2, 3, 3) / 3, randn(1, 2)
+    noise, bias = randn(6, 6), randn(2)
+    f = BLUR.double()
+
+    def up(x, weight, styles, noise, bias):
+        return modulated_conv2d(x, weight, styles, noise, up=2, padding=1, resample_filter=f, flip_weight=False, bias=bias, act="tanh")
+
+    yield up, (x, weight, styles, noise, bias)
+    yield lambda x, w, s: modulated_conv2d(x, w, s, padding=[1, 0], demodulate=False, act="swish"), (x, weight, styles)
+    yield lambda x, w, b: modulated_conv2d(x, w, None, down=2, padding=1, resample_filter=f, bias=b, act="sigmoid"), (x, weight, bias)
+    yield lambda x, w, s: modulated_conv2d(x, w, s, down=2, padding=1), (x, weight[:, :, :2], styles)
+    yield lambda x, w, s: modulated_conv2d(x, w, s, up=2, resample_filter=f), (x, weight[:, :, :1, :1], styles)
+    yield lambda x, w, s: modulated_conv2d(x, w, s, up=3, padding=1, flip_weight=False), (x[:, :, :1, :2], weight[:, :, :2], styles)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradcheck(implementation, layout):
+    for function, inputs in checked_functions(layout):
+        gradcheck(function, *inputs)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradgradcheck(implementation, layout):
+    for function, inputs in checked_functions(layout):
+        gradgradcheck(function, *inputs)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_opcheck(native, layout):
+    op, weight_op = torch.ops.stylegan_ops.modulated_conv2d.default, torch.ops.stylegan_ops.modulated_conv2d_weight.default
+    inference = torch.ops.stylegan_ops.modulated_conv2d_inference.default
+    x, w, s = leaf(randn(2, 3, 5, 4, layout=layout)), leaf(randn(4, 3, 3, 3)), leaf(randn(2, 3))
+    flipped = leaf(randn(3, 4, 3, 3))
+    for weight, styles, *geometry in [
+        (w, s, 1, 1, 1, False, 0, 0),
+        (w, None, 2, 0, 1, False, 0, 0),
+        (flipped, s, 2, 0, 0, True, 0, 0),
+        (flipped, None, 2, 1, 1, True, 1, 0),
+        (flipped, s, 1, 1, 1, True, 0, 0),
+    ]:
+        torch.library.opcheck(op, (x, weight, styles, *geometry))
+        dy = leaf(randn(*op(x, weight, styles, *geometry).shape, layout=layout))
+        torch.library.opcheck(weight_op, (x, dy, styles, *weight.shape[2:], *geometry[:4]))
+    x, w, s, flipped = (t.detach() for t in (x, w, s, flipped))
+    scale, noise, bias = randn(2, 4), randn(1, 1, 5, 4), randn(4)
+    torch.library.opcheck(inference, (x, w, s, scale, noise, bias, None, 1, 1, [1, 1, 1, 1], 2, 0.2, 1.4, 0.5))
+    torch.library.opcheck(inference, (x, flipped, s, scale, randn(1, 1, 10, 8), None, BLUR, 2, 1, [1, 1, 1, 1], 2, 0.2, 1.4, -1.0))
+
+
+def compiled_case(x, weight, styles, noise, bias):
+    y = modulated_conv2d(x, weight, styles, noise, up=2, padding=1, resample_filter=BLUR, flip_weight=False, bias=bias, act="lrelu")
+    return y + 1
+
+
+def compiled_inputs(layout=torch.contiguous_format):
+    shapes = (5, 3, 3, 3), (2, 3), (8, 10), (5,)
+    return randn(2, 3, 4, 5, dtype=torch.float32, layout=layout), *(randn(*shape, dtype=torch.float32) for shape in shapes)
+
+
+def test_compiles(implementation):
+    for layout in LAYOUTS:
+        assert_compiles(compiled_case, "aot_eager", *compiled_inputs(layout))
+
+
+@needs_compiler
+def test_compiles_with_inductor(native):
+    assert_compiles(compiled_case, "inductor", *compiled_inputs())
+
+
+def test_compiles_for_inference(implementation):
+    torch._dynamo.reset()
+    with torch.no_grad():
+        inputs = compiled_inputs()
+        compiled = torch.compile(compiled_case, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*inputs), compiled_case(*inputs))
+
+
+def test_exports(implementation):
+    node = "modulated_conv2d_inference" if implementation == "native" else None
+    assert_exports(compiled_case, *compiled_inputs(), node=node)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(kernel, dtype):
+    """The result and the convolution have autocast's dtype; the gradients have the parameters'."""
+    x, weight, styles, _, bias = (leaf(t) for t in compiled_inputs())
+    with torch.autocast("cpu", dtype):
+        out = modulated_conv2d(x, weight, styles, padding=1, bias=bias, act="lrelu")
+    assert out.dtype == dtype
+    assert torch.equal(out, modulated_conv2d(x.to(dtype), weight, styles, padding=1, bias=bias, act="lrelu"))
+    for t, gradient in zip((x, weight, styles, bias), grads(out, [x, weight, styles, bias], torch.ones_like(out)), strict=True):
+        assert gradient.dtype == t.dtype == torch.float32
+    with torch.autocast("cpu", dtype):
+        assert modulated_conv2d(x.double(), weight, styles).dtype == torch.float64
+
+
+def test_autocast_demodulates_in_float32(kernel):
+    """Where the convolution is exact, one rounding is all that the result may lack."""
+    weight = torch.randn(200, 3, 1, 1).bfloat16().float()
+    x, styles = torch.zeros(2, 3, 1, 1), torch.rand(2, 3) + 0.5
+    x[:, 0], styles[:, 0] = 1, 1
+    case = Case("", (1, 1), padding=(0, 0, 0, 0))
+    truth, size = case.definition(x, weight, styles)
+    with torch.autocast("cpu", torch.bfloat16):
+        for training in (True, False):
+            out = modulated_conv2d(leaf(x) if training else x, weight, styles)
+            assert_right(out, truth, dtype=torch.bfloat16, terms=30, magnitude=size)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2)])
+def test_empty_batch(kernel, up, down, layout):
+    x, weight, styles, bias = leaf(randn(0, 3, 4, 6, layout=layout)), leaf(randn(5, 3, 3, 3)), leaf(randn(0, 3)), leaf(randn(5))
+    arguments = {"up": up, "down": down, "padding": 1, "resample_filter": BLUR, "bias": bias, "act": "lrelu"}
+    out = modulated_conv2d(x, weight, styles, **arguments)
+    assert out.shape == (0, 5, 4 * up // down, 6 * up // down)
+    for t, gradient in zip((x, weight, styles, bias), grads(out, [x, weight, styles, bias], torch.ones_like(out)), strict=True):
+        assert torch.equal(gradient, torch.zeros_like(t))
+    with torch.no_grad():
+        assert modulated_conv2d(x, weight, styles, **arguments).shape == out.shape
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_keeps_layout(native, layout):
+    """The results are tested with their values; these are the gradients."""
+    for case in CASES:
+        t = case.make(torch.float32, layout)
+        x = leaf(t["x"])
+        out = modulated_conv2d(x, t["weight"], t["styles"], t["noise"], **case.arguments())
+        assert_same_layout(grads(out, [x], randn(*out.shape, dtype=torch.float32, layout=layout))[0], x)
+
+
+def test_non_dense_inputs(kernel):
+    for x in non_dense(randn(2, 3, 7, 5, dtype=torch.float32)).values():
+        weight, styles = randn(3, 5, 3, 6, dtype=torch.float32)[..., ::2].transpose(0, 1), randn(3, 2, dtype=torch.float32).t()
+        views = [t.detach().requires_grad_() for t in (x, weight, styles)]
+        dense = [leaf(t.contiguous()) for t in (x, weight, styles)]
+        for kwargs in ({"padding": 1}, {"up": 2, "padding": 1, "resample_filter": BLUR}, {"down": 2, "padding": 1, "resample_filter": BLUR}):
+            got, wanted = (modulated_conv2d(*t, **kwargs) for t in (views, dense))
+            torch.testing.assert_close(got, wanted)
+            dy = randn(*reversed(got.shape), dtype=torch.float32).permute(3, 2, 1, 0)
+            for a, b in zip(grads(got, views, dy), grads(wanted, dense, dy.contiguous()), strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+            with torch.no_grad():
+                torch.testing.assert_close(modulated_conv2d(*views, **kwargs), wanted)
+
+
+def test_what_lies_behind_is_conv_epilogue(kernel):
+    x, weight, styles, noise, bias = compiled_inputs()
+    y = modulated_conv2d(x, weight, styles, padding=1)
+    wanted = conv_epilogue(y, None, noise[:4, :5], None, bias, "elu", None, 1.5, 0.6)
+    got = modulated_conv2d(x, weight, styles, noise[:4, :5], padding=1, bias=bias, act="elu", gain=1.5, clamp=0.6)
+    torch.testing.assert_close(got, wanted)
