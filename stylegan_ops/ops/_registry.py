@@ -15,7 +15,7 @@ def native(name: str) -> Callable:
 
 
 def register(name: str, *, fake: Callable, backward: Callable, setup_context: Callable | None = None) -> None:
-    """Registers the fake and the derivative of a compiled operator. Every operator has both: one without a derivative would silently cut the
+    """Registers the fake and the derivative of a compiled operator. Every operator has both: without a derivative it would silently cut the
     graph of a second derivative."""
     if not _library.LIBRARIES["cpu"].loaded:
         return

@@ -258,9 +258,7 @@ def _adjoint(dy, weight, geometry, x_shape):
     stride, pad_y, pad_x, transposed = geometry
     extra = (0, 0)
     if not transposed:
-        extra = tuple(
-            x_shape[i] - ((dy.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x))
-        )
+        extra = tuple(x_shape[i] - ((dy.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
     return native("modulated_conv2d")(dy, weight, None, stride, pad_y, pad_x, not transposed, *extra)
 
 
@@ -303,6 +301,8 @@ def _weight_backward(ctx, g):
 
 
 register("modulated_conv2d", fake=_fake, setup_context=_setup, backward=_backward)
+
+
 def _inference_backward(ctx, dy):
     raise RuntimeError("modulated_conv2d_inference: has no derivative; call modulated_conv2d, which chooses it only where none is needed")
 

@@ -40,7 +40,7 @@ def setup_filter(
         float32 `[K]` or `[K_h, K_w]`.
 
     Raises:
-        ValueError, TypeError: for an empty filter, more than 2 dimensions, taps that are not finite, or taps summing to zero under normalize.
+        ValueError, TypeError: for an empty filter, more than 2 dimensions, taps that are not finite, or taps that sum to 0 under normalize.
     """
     try:
         f = torch.as_tensor(1 if f is None else f, dtype=torch.float32)

@@ -39,9 +39,7 @@ CLOSED_FORMS = {
     "linear": ClosedForm(lambda z, a: z, lambda z, a: np.ones_like(z)),
     "relu": ClosedForm(lambda z, a: np.maximum(z, 0), lambda z, a: np.where(z > 0, 1.0, 0.0), gain=sqrt(2)),
     "lrelu": ClosedForm(lambda z, a: np.where(z > 0, z, a * z), lambda z, a: np.where(z > 0, 1.0, a), alpha=0.2, gain=sqrt(2)),
-    "tanh": ClosedForm(
-        lambda z, a: np.tanh(z), lambda z, a: 4 * _bump(2 * z), lambda z, a: -8 * np.tanh(z) * _bump(2 * z)
-    ),
+    "tanh": ClosedForm(lambda z, a: np.tanh(z), lambda z, a: 4 * _bump(2 * z), lambda z, a: -8 * np.tanh(z) * _bump(2 * z)),
     "sigmoid": ClosedForm(lambda z, a: expit(z), lambda z, a: _bump(z), lambda z, a: -np.tanh(z / 2) * _bump(z)),
     "elu": ClosedForm(
         lambda z, a: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda z, a: _exp(z), lambda z, a: np.where(z > 0, 0.0, _exp(z))

@@ -1,4 +1,4 @@
-"""The modulated convolution as its paper defines it, sample by sample in numpy and scipy (arXiv:1912.04958, equations 1 to 3), and cases."""
+"""The modulated convolution as its paper defines it (arXiv:1912.04958, equations 1 to 3), sample by sample in numpy and scipy; cases."""
 
 from __future__ import annotations
 

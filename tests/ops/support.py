@@ -120,7 +120,9 @@ def assert_same_layout(y: torch.Tensor, x: torch.Tensor) -> None:
     assert shared, f"strides {y.stride()} of shape {tuple(y.shape)}, but {x.stride()} of shape {tuple(x.shape)}"
 
 
-def grads(y: torch.Tensor, inputs: Sequence[torch.Tensor | None], dy: torch.Tensor, create_graph: bool = False) -> list[torch.Tensor | None]:
+def grads(
+    y: torch.Tensor, inputs: Sequence[torch.Tensor | None], dy: torch.Tensor, create_graph: bool = False
+) -> list[torch.Tensor | None]:
     """The gradients with regard to the inputs that are not None, None for the others."""
     wanted = [x for x in inputs if x is not None]
     found = iter(torch.autograd.grad(y, wanted, dy, create_graph=create_graph))

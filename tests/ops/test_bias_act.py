@@ -13,9 +13,9 @@ from support import (
     assert_rejects,
     assert_right,
     assert_same_layout,
-    grads,
     gradcheck,
     gradgradcheck,
+    grads,
     leaf,
     needs_compiler,
     non_dense,
@@ -229,4 +229,6 @@ def test_rejects_images(implementation):
     assert_rejects(TypeError, "bias_act: x must be a tensor (got float)", bias_act, 1.0)
     assert_rejects(TypeError, "bias_act: x must be of a floating-point dtype (got torch.int32)", bias_act, X.int())
     assert_rejects(TypeError, "bias_act: x must be of a floating-point dtype (got torch.complex64)", bias_act, X.cfloat())
-    assert_rejects(ValueError, "bias_act: b needs an x with at least 1 dimension (got a 0-dimensional x)", bias_act, X.sum(), X[0, :, 0, 0], 0)
+    assert_rejects(
+        ValueError, "bias_act: b needs an x with at least 1 dimension (got a 0-dimensional x)", bias_act, X.sum(), X[0, :, 0, 0], 0
+    )

@@ -36,7 +36,14 @@ def test_defaults(kernel, act):
 def test_closed_forms(kernel, act):
     """Value and first two derivatives in float64, for the arguments' whole range."""
     x = randn(7, 33) * 3
-    for alpha, gain, clamp in [(None, None, None), (0.3, -1.5, None), (None, 0.8, 0.5), (-0.4, None, None), (None, 0.0, None), (-0.4, 2, 1)]:
+    for alpha, gain, clamp in [
+        (None, None, None),
+        (0.3, -1.5, None),
+        (None, 0.8, 0.5),
+        (-0.4, None, None),
+        (None, 0.0, None),
+        (-0.4, 2, 1),
+    ]:
         wanted = activate(x, act, alpha, gain, clamp)
         got = derivatives(x, 2, act=act, alpha=alpha, gain=gain, clamp=clamp)
         for d, truth in zip(got, wanted, strict=True):
@@ -57,7 +64,7 @@ def test_clamp_edges(kernel, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("act", ACTS)
 def test_gradient_is_zero_where_the_output_is_the_clamp(kernel, act, dtype):
-    """For a clamp that the dtype does not hold too: 0.7 is rounded to a smaller number in bfloat16 and float32, to a larger one in float16."""
+    """For a clamp that the dtype does not hold too: 0.7 is rounded down in bfloat16 and float32, 0.3 in float16."""
     for clamp in (0.7, 0.3, 0.1):
         x = leaf(torch.tensor([50, 1.5, -1.5, -50], dtype=dtype))
         y = bias_act(x, dim=0, act=act, clamp=clamp)

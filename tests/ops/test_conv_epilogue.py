@@ -43,9 +43,9 @@ def checked_functions(layout):
     """Functions of all operands and of few, tiny, with the tensors to differentiate."""
     y, scale, bias = randn(2, 3, 2, 3, layout=layout), randn(2, 3), randn(3)
     per_sample, shared, strength = randn(2, 1, 2, 3), randn(2, 3), randn(1)
-    yield lambda act: (lambda *t: conv_epilogue(*t, act, gain=1.3, clamp=0.9)), (y, scale, per_sample, strength, bias)
-    yield lambda act: (lambda y, scale, noise: conv_epilogue(y, scale, noise, 0.7, act=act, alpha=-0.3)), (y, scale, shared)
-    yield lambda act: (lambda y, noise, bias: conv_epilogue(y, None, noise, None, bias, act)), (y, shared[None, None], bias)
+    yield lambda act: lambda *t: conv_epilogue(*t, act, gain=1.3, clamp=0.9), (y, scale, per_sample, strength, bias)
+    yield lambda act: lambda y, scale, noise: conv_epilogue(y, scale, noise, 0.7, act=act, alpha=-0.3), (y, scale, shared)
+    yield lambda act: lambda y, noise, bias: conv_epilogue(y, None, noise, None, bias, act), (y, shared[None, None], bias)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -25,7 +25,7 @@ from support import (
     randn,
 )
 
-from stylegan_ops import conv_epilogue, modulated_conv2d
+from stylegan_ops import conv_epilogue, modulated_conv2d, setup_filter
 
 ROUNDINGS = 4  # of 16-bit tensors between the steps: styles * x, the filtered image or the convolution, the cast back
 
@@ -205,7 +205,11 @@ def test_non_dense_inputs(kernel):
         weight, styles = randn(3, 5, 3, 6, dtype=torch.float32)[..., ::2].transpose(0, 1), randn(3, 2, dtype=torch.float32).t()
         views = [t.detach().requires_grad_() for t in (x, weight, styles)]
         dense = [leaf(t.contiguous()) for t in (x, weight, styles)]
-        for kwargs in ({"padding": 1}, {"up": 2, "padding": 1, "resample_filter": BLUR}, {"down": 2, "padding": 1, "resample_filter": BLUR}):
+        for kwargs in (
+            {"padding": 1},
+            {"up": 2, "padding": 1, "resample_filter": BLUR},
+            {"down": 2, "padding": 1, "resample_filter": BLUR},
+        ):
             got, wanted = (modulated_conv2d(*t, **kwargs) for t in (views, dense))
             torch.testing.assert_close(got, wanted)
             dy = randn(*reversed(got.shape), dtype=torch.float32).permute(3, 2, 1, 0)
@@ -221,3 +225,61 @@ def test_what_lies_behind_is_conv_epilogue(kernel):
     wanted = conv_epilogue(y, None, noise[:4, :5], None, bias, "elu", None, 1.5, 0.6)
     got = modulated_conv2d(x, weight, styles, noise[:4, :5], padding=1, bias=bias, act="elu", gain=1.5, clamp=0.6)
     torch.testing.assert_close(got, wanted)
+
+
+X, WEIGHT, STYLES = torch.zeros(2, 3, 4, 5), torch.zeros(6, 3, 3, 3), torch.zeros(2, 3)
+
+
+def call(**kwargs):
+    return modulated_conv2d(**{"x": X, "weight": WEIGHT, "styles": STYLES, **kwargs})
+
+
+WEIGHT_RULE = "weight must have shape [O, I, K_h, K_w] with I = 3 as in x"
+FACTOR_RULE = "up and down must be single integers, not both above 1"
+PADDING_RULE = "padding must be one integer, [x, y] or [left, right, top, bottom]"
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "kwargs"),
+    [
+        (TypeError, "x must be a tensor (got NoneType)", {"x": None}),
+        (TypeError, "x must be of a floating-point dtype (got torch.int64)", {"x": X.long()}),
+        (ValueError, "x must have 4 dimensions (got shape (3, 4, 5))", {"x": X[0]}),
+        (TypeError, "weight must be a tensor (got Parameters)", {"weight": type("Parameters", (), {})()}),
+        (ValueError, f"{WEIGHT_RULE} (got shape (6, 4, 3, 3))", {"weight": torch.zeros(6, 4, 3, 3)}),
+        (ValueError, f"{WEIGHT_RULE} (got shape (3, 3, 3))", {"weight": torch.zeros(3, 3, 3)}),
+        (ValueError, f"{WEIGHT_RULE} (got shape (6, 3, 0, 3))", {"weight": torch.zeros(6, 3, 0, 3)}),
+        (ValueError, "weight must be on the device of the image, cpu (got meta)", {"weight": torch.zeros(6, 3, 3, 3, device="meta")}),
+        (ValueError, "styles must have shape [N, I] = [2, 3] (got shape (3,))", {"styles": torch.zeros(3)}),
+        (ValueError, "styles must have shape [N, I] = [2, 3] (got shape (1, 3))", {"styles": torch.zeros(1, 3)}),
+        (TypeError, "styles must be of a floating-point dtype (got torch.bool)", {"styles": STYLES.bool()}),
+        (ValueError, "styles must be on the device of the image, cpu (got meta)", {"styles": torch.zeros(2, 3, device="meta")}),
+        (ValueError, "noise must have shape [2, 1, 2, 3], [1, 1, 2, 3] or [2, 3] (got shape (4, 5))", {"noise": torch.zeros(4, 5)}),
+        (
+            ValueError,
+            "noise must have shape [2, 1, 8, 10], [1, 1, 8, 10] or [8, 10] (got shape (4, 5))",
+            {"noise": torch.zeros(4, 5), "up": 2, "padding": 1, "resample_filter": setup_filter([1, 3, 3, 1])},
+        ),
+        (ValueError, "bias must have shape [6], the length of dimension 0 of weight (got shape (3,))", {"bias": torch.zeros(3)}),
+        (TypeError, "bias must be a tensor (got float)", {"bias": 0.5}),
+        (ValueError, f"{FACTOR_RULE} (got up=(2, 2), down=(2, 2))", {"up": 2, "down": 2}),
+        (ValueError, f"{FACTOR_RULE} (got up=(1, 2), down=(1, 1))", {"up": [1, 2]}),
+        (ValueError, "up must be at least 1 (got 0)", {"up": 0}),
+        (TypeError, "down must be an integer (got 2.0)", {"down": 2.0}),
+        (ValueError, f"{PADDING_RULE} (got [1, 1, 1])", {"padding": [1, 1, 1]}),
+        (TypeError, "padding must consist of integers (got 0.5)", {"padding": 0.5}),
+        (TypeError, "f must be a tensor (got list)", {"resample_filter": [1, 3, 3, 1], "up": 2}),
+        (ValueError, "eps must be at least 0 (got -1e-08)", {"eps": -1e-8}),
+        (TypeError, "eps must be a real number (got None)", {"eps": None}),
+        (TypeError, "gain must be a real number (got '1')", {"gain": "1"}),
+        (ValueError, "clamp must be None or at least 0 (got -256)", {"clamp": -256}),
+        (ValueError, "impl must be one of auto, native, reference (got 'cuda')", {"impl": "cuda"}),
+        (
+            ValueError,
+            "weight of 3 x 3 taps must fit into the padded image (got x of 4 x 5 pixels, padding (-1, -1, -1, -1) with the filter's share)",
+            {"padding": -1},
+        ),
+    ],
+)
+def test_rejects_arguments(implementation, error, message, kwargs):
+    assert_rejects(error, f"modulated_conv2d: {message}", call, **kwargs)

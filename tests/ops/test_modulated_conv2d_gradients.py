@@ -36,15 +36,19 @@ def test_gradients_match_float64_reference(kernel, name, dtype):
         dy = randn(case.n, case.channels[1], *case.output_size(), dtype=dtype, layout=layout)
         wanted = gradients(case, doubled(tensors), dy, impl="reference")
         got = gradients(case, tensors, dy)
-        # between the steps: the output that the slope is read from, its slope, the filtered image, conv^T, and dx
+        # Between the steps: the output that the slope is read from, its slope, the filtered image, conv^T, and dx. With one channel some
+        # gradients are one number, a small difference of large sums.
+        roundings = 6 if case.channels[0] > 1 else 24
         for which, a, b in zip(TENSORS, got, wanted, strict=True):
             assert (a is None) == (b is None), which
             if a is not None:
                 assert a.dtype == tensors[which].dtype
-                assert_close_in_norm(a, b, dtype=dtype, terms=case.terms() + a.numel() + dy.numel(), roundings=6, what=which)
+                assert_close_in_norm(a, b, dtype=dtype, terms=case.terms() + a.numel() + dy.numel(), roundings=roundings, what=which)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.styled and case.name in ("plain", "up", "down, styles", "no demodulation")])
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.styled and case.name in ("plain", "up", "down, styles", "no demodulation")]
+)
 def test_styles_of_zero(kernel, case):
     """Where si = 0 the gradient of si is not; it must not be computed as a quotient by si."""
     for dtype in (torch.float64, torch.float32):
@@ -60,7 +64,9 @@ def test_styles_of_zero(kernel, case):
                     assert_close_in_norm(i, j, dtype=dtype, terms=500, roundings=6, what=which)
 
 
-@pytest.mark.parametrize(("x_dtype", "other"), [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float32, torch.float64)])
+@pytest.mark.parametrize(
+    ("x_dtype", "other"), [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float32, torch.float64)]
+)
 @pytest.mark.parametrize("name", ["plain", "up", "down"])
 def test_parameters_of_another_dtype(kernel, name, x_dtype, other):
     """The result has x's dtype, each gradient its parameter's."""
@@ -198,3 +204,13 @@ def test_no_gradient_is_computed_that_nobody_asks_for(native):
     assert convolutions(lambda: modulated_conv2d(leaf(x), weight, None).sum().backward()) == (2, 0)
     assert convolutions(lambda: modulated_conv2d(x, leaf(weight), None).sum().backward()) == (1, 1)
     assert convolutions(lambda: modulated_conv2d(x, weight, leaf(randn(2, 3)), demodulate=False).sum().backward()) == (2, 0)
+
+
+def test_an_inference_kernel_refuses_to_be_differentiated(native):
+    """It has no derivative, and says so instead of cutting the graph."""
+    x = leaf(randn(2, 3, 6, 6))
+    y = torch.ops.stylegan_ops.modulated_conv2d_inference(
+        x, randn(4, 3, 3, 3), None, None, None, None, None, 1, 1, [1, 1, 1, 1], 0, 0.0, 1.0, -1.0
+    )
+    with pytest.raises(RuntimeError, match="modulated_conv2d_inference: has no derivative"):
+        y.sum().backward()

@@ -34,7 +34,7 @@ def test_every_pattern_as_a_float(kernel, dtype):
 
 
 def test_floats_round_to_nearest_even(kernel):
-    """0 + b in 16 bits is b rounded; b is each kind of float32: random bits, ties, neighbours of ties, subnormal and overflowing numbers."""
+    """0 + b in 16 bits is b rounded; b is each kind of float32: random bits, ties and their neighbours, subnormal, too large."""
     bits = torch.randint(-(2**31), 2**31, (40001,), dtype=torch.int64)
     for dtype, shift in zip(SIXTEEN_BIT, (16, 13), strict=True):
         exact = all_patterns(dtype).float()

@@ -1,6 +1,6 @@
 """upfirdn2d against scipy's upfirdn and against its definition in numpy, and in the tests that all rooms share."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def by_scipy(x: np.ndarray, case: Case) -> np.ndarray:
     return along_axis(y, f, 2, case.up[1], case.down[1], top, bottom) * case.gain
 
 
-@lru_cache(maxsize=None)
+@cache
 def image(name: str) -> torch.Tensor:
     torch.manual_seed(1)
     return randn(*CASES[NAMES.index(name)].shape)
@@ -130,7 +130,9 @@ def test_gradcheck(implementation, layout):
 def test_gradgradcheck(implementation, layout):
     f = randn(3, 2)
     # made nonlinear, or the second derivative would be zero
-    gradgradcheck(lambda x: upfirdn2d(upfirdn2d(x, f, **SMALL).square(), f, up=2, padding=1, flip_filter=True), randn(1, 3, 3, 3, layout=layout))
+    gradgradcheck(
+        lambda x: upfirdn2d(upfirdn2d(x, f, **SMALL).square(), f, up=2, padding=1, flip_filter=True), randn(1, 3, 3, 3, layout=layout)
+    )
     gradgradcheck(lambda x: upfirdn2d(x, f[0], down=2, padding=2).pow(3), randn(1, 2, 3, 5, layout=layout))
 
 
@@ -162,7 +164,9 @@ def test_compiles_with_inductor(native):
 
 def test_exports(implementation):
     node = "upfirdn2d" if implementation == "native" else None
-    assert_exports(lambda x, f: upfirdn2d(x, f, down=2, padding=1), randn(2, 3, 4, 5, dtype=torch.float32), setup_filter([1, 3, 3, 1]), node=node)
+    assert_exports(
+        lambda x, f: upfirdn2d(x, f, down=2, padding=1), randn(2, 3, 4, 5, dtype=torch.float32), setup_filter([1, 3, 3, 1]), node=node
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -257,4 +261,6 @@ def test_rejects_images(implementation):
 
 def test_takes_numpy_integers(implementation):
     two, one = np.int64(2), np.int64(1)
-    assert torch.equal(upfirdn2d(X + 1, F, up=two, down=[one, two], padding=[one, two]), upfirdn2d(X + 1, F, up=2, down=[1, 2], padding=[1, 2]))
+    assert torch.equal(
+        upfirdn2d(X + 1, F, up=two, down=[one, two], padding=[one, two]), upfirdn2d(X + 1, F, up=2, down=[1, 2], padding=[1, 2])
+    )
