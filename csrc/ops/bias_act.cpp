@@ -38,9 +38,15 @@ MemoryFormat walk_format(const Tensor& x, int64_t dim, bool has_channels) {
   return has_channels && dim != 1 ? MemoryFormat::Contiguous : format;
 }
 
+void check_dim(const Tensor& x, int64_t dim, bool has_channels) {
+  STD_TORCH_CHECK(!has_channels || (dim >= 0 && dim < x.dim()),
+                  "bias_act: dim must be within the dimensions of x (got ", dim, ")");
+}
+
 }  // namespace
 
 Tensor bias_act(const Tensor& x, OptionalTensor b, int64_t dim, int64_t act, double alpha, double gain, double clamp) {
+  check_dim(x, dim, b.has_value());
   const MemoryFormat out_format = dense_format(x), format = walk_format(x, dim, b.has_value());
   const Tensor input = dense(x, format);
   Tensor y = empty_dense(x, sizes_of(x), format);
@@ -61,6 +67,7 @@ Tensor bias_act(const Tensor& x, OptionalTensor b, int64_t dim, int64_t act, dou
 std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& dy, OptionalTensor ref, int64_t dim, int64_t act,
                                              double alpha, double gain, double clamp, int64_t order, bool reduce) {
   const Tensor& like = ref.has_value() ? *ref : dy;
+  check_dim(dy, dim, reduce);
   const MemoryFormat out_format = dense_format(like), format = walk_format(like, dim, reduce);
   STD_TORCH_CHECK(order >= 0 && order <= 10, "bias_act: derivatives are available to order 11 (got order ", order + 1,
                   ")");
@@ -84,7 +91,7 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& dy, OptionalTensor re
   p.order = order;
   p.dtype = dtype_of(dy);
   p.activation = activation(act, alpha, gain, clamp);
-  STD_TORCH_CHECK(p.ref != nullptr || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)),
+  STD_TORCH_CHECK(ref.has_value() || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)),
                   "bias_act_backward: ref is missing");
   if (dy.numel() > 0)
     torch::stable::parallel_for(0, view.items, grain(view.item_elements()),

@@ -56,7 +56,7 @@ ScalarType compute_type(const Tensor& x) {
   return slow ? ScalarType::Float : dtype;
 }
 
-// The format of a convolution's output: channels_last wherever its input may be read so. Mirrors conv_format() in
+// The format of a convolution's output: channels_last wherever its input may be read so. Mirrors _empty_output() in
 // Python.
 MemoryFormat conv_format(const Tensor& x) {
   return is_channels_last(x) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
@@ -118,6 +118,7 @@ void check_weight(const Tensor& x, const Tensor& weight, bool transposed) {
                   "modulated_conv2d: x and weight must fit");
   STD_TORCH_CHECK(weight.size(transposed ? 0 : 1) == x.size(1),
                   "modulated_conv2d: the channels of x and weight must agree");
+  STD_TORCH_CHECK(weight.numel() > 0, "modulated_conv2d: weight must have elements");
 }
 
 // The library's transposed convolutions are up to twice as slow as its dense ones: each is made of dense ones where

@@ -97,6 +97,8 @@ inline const void* operand(OptionalTensor& t, const Tensor& x, int64_t numel, co
   STD_TORCH_CHECK(t->numel() == numel, "stylegan_ops: ", what, " must have ", numel, " elements (got ", t->numel(),
                   ")");
   STD_TORCH_CHECK(t->scalar_type() == accumulate_type(x), "stylegan_ops: ", what, " must be of the accumulation dtype");
+  STD_TORCH_CHECK(t->is_cpu() == x.is_cpu() && t->is_cuda() == x.is_cuda(), "stylegan_ops: ", what,
+                  " must be on the device of the image");
   t = dense(*t, MemoryFormat::Contiguous);
   return t->const_data_ptr();
 }

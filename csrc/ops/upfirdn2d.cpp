@@ -53,7 +53,10 @@ struct Taps {
 };
 
 ResampleAxis axis(int64_t in, int64_t up, int64_t down, int64_t before, int64_t after, int64_t taps) {
-  STD_TORCH_CHECK(up >= 1 && down >= 1, "upfirdn2d: up and down must be at least 1");
+  constexpr int64_t kLimit = int64_t{1} << 31;
+  STD_TORCH_CHECK(up >= 1 && down >= 1 && up < kLimit && down < kLimit && std::abs(before) < kLimit &&
+                      std::abs(after) < kLimit && in < kLimit / up,
+                  "upfirdn2d: up, down, padding and the upsampled size must be below 2^31 (up and down at least 1)");
   const int64_t padded = in * up + before + after;
   STD_TORCH_CHECK(padded >= taps, "upfirdn2d: f must fit into the padded image (got ", padded, " pixels, ", taps,
                   " taps)");

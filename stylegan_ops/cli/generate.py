@@ -40,7 +40,7 @@ class Seeds(click.ParamType):
 
 
 @click.command(name="generate", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False))
+@click.argument("checkpoint", type=click.Path(exists=True))
 @click.option("--out", required=True, type=click.Path(), help="PNG file of the grid, or with --no-grid the folder for seedNNNN.png.")
 @click.option("--seeds", type=Seeds(), default="0-15", show_default=True, help="One image for each seed, such as 0-15,20.")
 @click.option("--truncation", type=float, default=0.7, show_default=True, help="psi: 1 is the full variety, 0 the average image.")
@@ -54,13 +54,13 @@ class Seeds(click.ParamType):
 )
 @click.option("--grid/--no-grid", default=True, show_default=True, help="One picture of all images, or one file for each.")
 def command(checkpoint: str, out: str, seeds: list[int], truncation: float, class_index: int | None, noise_mode: str, grid: bool) -> None:
-    """Draw images from the averaged generator of CHECKPOINT, a file written by `stylegan-ops train`.
+    """Draw images from the averaged generator of CHECKPOINT, a file written by `stylegan-ops train` or the folder of a run.
 
     A seed gives the same image alone and among others, up to rounding.
 
     \b
     Examples:
-      stylegan-ops generate runs/faces/checkpoint-000020480.pt --seeds 0-63 --out faces.png
+      stylegan-ops generate runs/faces --seeds 0-63 --out faces.png
       stylegan-ops generate runs/faces/checkpoint-000020480.pt --seeds 7,9 --no-grid --out faces
     """
     keep_freed_memory()
@@ -70,7 +70,7 @@ def command(checkpoint: str, out: str, seeds: list[int], truncation: float, clas
         raise click.ClickException('PIL is not installed; run: pip install "stylegan_ops[train]"') from None
     import torch
 
-    from stylegan_ops.training import CheckpointError, load_generator
+    from stylegan_ops.training import CheckpointError, latest_checkpoint, load_generator
     from stylegan_ops.training.grids import save_png, tile
 
     path = Path(out)
@@ -79,6 +79,8 @@ def command(checkpoint: str, out: str, seeds: list[int], truncation: float, clas
     if not math.isfinite(truncation):
         raise click.BadParameter(f"must be finite ({truncation})", param_hint="--truncation")
     try:
+        if Path(checkpoint).is_dir():
+            checkpoint = str(latest_checkpoint(checkpoint))
         G = load_generator(checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
         if class_index is not None and not 0 <= class_index < G.c_dim:
             raise click.BadParameter(

@@ -6,8 +6,6 @@ import numbers
 
 import torch
 
-CPU_AND_CUDA_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
 
 def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which an op computes: float64 for float64, else float32."""
@@ -41,9 +39,14 @@ def check_real(op: str, name: str, value: float) -> float:
     return float(value)
 
 
-def check_positive_int(op: str, name: str, value: int) -> int:
+def check_int(op: str, name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{op}: {name} must be an integer (got {value!r})")
+    return int(value)
+
+
+def check_positive_int(op: str, name: str, value: int) -> int:
+    check_int(op, name, value)
     if value < 1:
         raise ValueError(f"{op}: {name} must be at least 1 (got {value})")
     return int(value)

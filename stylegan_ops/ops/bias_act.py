@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import _impl
-from ._checks import accumulate_dtype, check_image, check_real, check_vector
+from ._checks import accumulate_dtype, check_image, check_int, check_real, check_vector
 from ._registry import native, register
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -80,10 +80,12 @@ def bias_act(
         ValueError, TypeError: for arguments outside these rules.
         RuntimeError: with `impl="native"` where there is no kernel.
 
-    Differentiable to any order in x and b.
+    Differentiable in x and b to order 11. The derivatives are functions of the result as it was rounded: in 16 bits that of a saturated
+    tanh or sigmoid is 0, and a result that rounds to the clamp counts as clamped.
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (arXiv:1912.04958), appendix B.
     """
     check_image("bias_act", "x", x)
+    check_int("bias_act", "dim", dim)
     if not -x.ndim <= dim < max(x.ndim, 1):
         raise ValueError(f"bias_act: dim must be within the {x.ndim} dimensions of x (got {dim})")
     dim = dim % x.ndim if x.ndim else 0
@@ -100,7 +102,7 @@ def bias_act(
 
 def check_activation(op: str, act: str, alpha: float | None, gain: float | None, clamp: float | None) -> tuple[int, float, float, float]:
     """Checks and completes the arguments `(act, alpha, gain, clamp)` of an op that ends in an activation."""
-    if act not in ACTIVATIONS:
+    if not isinstance(act, str) or act not in ACTIVATIONS:
         raise ValueError(f"{op}: act must be one of {', '.join(ACTIVATIONS)} (got {act!r})")
     spec = ACTIVATIONS[act]
     alpha = spec.alpha if alpha is None else check_real(op, "alpha", alpha)
@@ -121,7 +123,7 @@ def bias_act_reference(
     z = x.to(accumulate_dtype(x.dtype))
     if b is not None:
         z = z + b.reshape([-1 if i == dim else 1 for i in range(x.ndim)])
-    return activate_reference(z, act, alpha, gain, clamp).to(x.dtype)
+    return activate_reference(z, act, alpha, gain, clamp).to(x.dtype).contiguous(memory_format=dense_format(x))
 
 
 def activate_reference(z: torch.Tensor, act: int, alpha: float, gain: float, clamp: float) -> torch.Tensor:

@@ -75,6 +75,8 @@ def check_operands(op, y, scale, noise, noise_strength, bias):
         if noise_strength.numel() != 1:
             raise ValueError(f"{op}: noise_strength must have 1 element (got shape {tuple(noise_strength.shape)})")
         check_device(op, "noise_strength", noise_strength, y)
+        if noise_strength.is_complex():
+            raise TypeError(f"{op}: noise_strength must be real (got {noise_strength.dtype})")
         noise_strength = noise_strength.reshape([]).to(dtype)
     elif noise_strength is not None:
         noise_strength = torch.full([], check_real(op, "noise_strength", noise_strength), dtype=dtype, device=y.device)
@@ -105,7 +107,7 @@ def conv_epilogue_reference(y, scale, noise, noise_strength, bias, act, alpha, g
         z = z + (noise if noise_strength is None else noise * noise_strength)
     if bias is not None:
         z = z + bias[None, :, None, None]
-    return activate_reference(z, act, alpha, gain, clamp).to(y.dtype, memory_format=dense_format(y))
+    return activate_reference(z, act, alpha, gain, clamp).to(y.dtype).contiguous(memory_format=dense_format(y))
 
 
 # 3. Fakes

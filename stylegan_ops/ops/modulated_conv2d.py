@@ -12,7 +12,7 @@ from ._checks import accumulate_dtype, check_device, check_image, check_real, ch
 from ._registry import native, register
 from .bias_act import IDENTITY, LINEAR, NO_CLAMP, check_activation, dense_format
 from .conv_epilogue import WANTS_SCALE, check_noise, conv_epilogue
-from .upfirdn2d import check_arguments, down_padding, filter_size, up_padding, upfirdn2d, upfirdn2d_reference
+from .upfirdn2d import check_arguments, check_sides, down_padding, filter_size, up_padding, upfirdn2d, upfirdn2d_reference
 
 # 1. The public function
 
@@ -126,6 +126,9 @@ def output_size(x, weight, f, up, down, padding) -> tuple[int, int]:
     left, right, top, bottom = padding
     height = x.shape[2] * up + top + bottom - taps[1] - weight.shape[2] + 2
     width = x.shape[3] * up + left + right - taps[0] - weight.shape[3] + 2
+    if 0 in x.shape[2:]:
+        raise ValueError(f"modulated_conv2d: x must have at least 1 pixel (got shape {tuple(x.shape)})")
+    check_sides("modulated_conv2d", height, width, x.shape[2] * up, x.shape[3] * up)
     if height < 1 or width < 1:
         raise ValueError(
             f"modulated_conv2d: weight of {weight.shape[2]} x {weight.shape[3]} taps must fit into the padded image "
@@ -217,12 +220,13 @@ def _fake(x, weight, styles, stride, pad_y, pad_x, transposed, extra_y, extra_x)
         channels = weight.shape[0]
         h = (x.shape[2] + 2 * pad_y - weight.shape[2]) // stride + 1
         w = (x.shape[3] + 2 * pad_x - weight.shape[3]) // stride + 1
-    return x.new_empty([x.shape[0], channels, h, w]).to(memory_format=conv_format(x))
+    return _empty_output(x, channels, h, w)
 
 
-def conv_format(x: torch.Tensor) -> torch.memory_format:
-    """The memory format of a convolution's output: channels_last wherever x may be read so, as an image of one channel may."""
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+def _empty_output(x, channels, h, w):
+    """channels_last wherever x may be read so, as an image of one channel may; a single pixel lies in both and is contiguous."""
+    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (h > 1 or w > 1)
+    return x.new_empty([x.shape[0], channels, h, w]).to(memory_format=torch.channels_last if is_channels_last else torch.contiguous_format)
 
 
 def _inference_fake(x, weight, styles, scale, noise, bias, f, up, stride, padding, act, alpha, gain, clamp):
@@ -232,7 +236,7 @@ def _inference_fake(x, weight, styles, scale, noise, bias, f, up, stride, paddin
     (taps_x, taps_y), ky, kx = filter_size(f), weight.shape[2], weight.shape[3]
     h = (x.shape[2] - 1) * 2 + ky + top + bottom - taps_y + 1
     w = (x.shape[3] - 1) * 2 + kx + left + right - taps_x + 1
-    return x.new_empty([x.shape[0], weight.shape[1], h, w]).to(memory_format=conv_format(x))
+    return _empty_output(x, weight.shape[1], h, w)
 
 
 def _weight_fake(x, dy, styles, ky, kx, stride, pad_y, pad_x, transposed):

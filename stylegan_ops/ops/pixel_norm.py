@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .. import _impl
-from ._checks import accumulate_dtype, check_image, check_real
+from ._checks import accumulate_dtype, check_image, check_int, check_real
 from ._registry import native, register
 from .bias_act import dense_format
 
@@ -34,6 +34,7 @@ def pixel_norm(x: torch.Tensor, dim: int = 1, eps: float = 1e-8, *, impl: str | 
     Source: Karras et al. 2018, "Progressive Growing of GANs" (arXiv:1710.10196), section 4.2.
     """
     check_image("pixel_norm", "x", x)
+    check_int("pixel_norm", "dim", dim)
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"pixel_norm: dim must be within the {x.ndim} dimensions of x (got {dim})")
     eps = check_real("pixel_norm", "eps", eps)
@@ -49,7 +50,8 @@ def pixel_norm(x: torch.Tensor, dim: int = 1, eps: float = 1e-8, *, impl: str | 
 
 def pixel_norm_reference(x: torch.Tensor, dim: int, eps: float) -> torch.Tensor:
     z = x.to(accumulate_dtype(x.dtype))
-    return (z * (z.square().mean(dim, keepdim=True) + eps).rsqrt()).to(x.dtype)
+    y = z * (z.square().mean(dim, keepdim=True) + eps).rsqrt()
+    return y.to(x.dtype).contiguous(memory_format=dense_format(x))
 
 
 # 3. Fakes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -49,8 +50,6 @@ def setup_filter(
     gain = check_real("setup_filter", "gain", gain)
     if f.ndim > 2 or f.numel() == 0:
         raise ValueError(f"setup_filter: f must have 0, 1 or 2 dimensions and at least 1 tap (got shape {tuple(f.shape)})")
-    if not bool(torch.isfinite(f).all()):
-        raise ValueError(f"setup_filter: f must have finite taps (got {f.tolist()})")
     if f.ndim == 0:
         f = f[None]
     if separable is None:
@@ -67,7 +66,10 @@ def setup_filter(
         f = f.flip(list(range(f.ndim)))
     if gain < 0 and f.ndim == 1:
         raise ValueError(f"setup_filter: gain of a separable filter must be at least 0 (got {gain})")
-    return (f * gain ** (f.ndim / 2)).to(device)
+    f = f * gain ** (f.ndim / 2)
+    if not bool(torch.isfinite(f).all()):
+        raise ValueError(f"setup_filter: f and gain must give finite taps (got {f.tolist()})")
+    return f.to(device)
 
 
 def upfirdn2d(
@@ -164,13 +166,13 @@ def pair(op: str, name: str, value: int | Sequence[int]) -> tuple[int, int]:
 
 def four_paddings(op: str, padding: int | Sequence[int]) -> tuple[int, int, int, int]:
     values = list(padding) if isinstance(padding, Sequence) and not isinstance(padding, str) else [padding] * 2
-    if any(isinstance(v, bool) or not isinstance(v, int) for v in values):
+    if any(isinstance(v, bool) or not isinstance(v, numbers.Integral) for v in values):
         raise TypeError(f"{op}: padding must consist of integers (got {padding!r})")
     if len(values) == 2:
         values = [values[0], values[0], values[1], values[1]]
     if len(values) != 4:
         raise ValueError(f"{op}: padding must be one integer, [x, y] or [left, right, top, bottom] (got {padding!r})")
-    return tuple(values)
+    return tuple(int(v) for v in values)
 
 
 def filter_size(f: torch.Tensor | None) -> tuple[int, int]:
@@ -195,6 +197,7 @@ def output_size(op, x, f, up, down, padding) -> tuple[int, int]:
     kx, ky = filter_size(f)
     left, right, top, bottom = padding
     height, width = x.shape[2] * up[1] + top + bottom, x.shape[3] * up[0] + left + right
+    check_sides(op, height, width, x.shape[2] * up[1], x.shape[3] * up[0])
     if height < 1 or width < 1:
         raise ValueError(f"{op}: padding {padding} crops the whole image (height {x.shape[2] * up[1]}, width {x.shape[3] * up[0]})")
     if height < ky or width < kx:
@@ -202,9 +205,17 @@ def output_size(op, x, f, up, down, padding) -> tuple[int, int]:
     return (height - ky) // down[1] + 1, (width - kx) // down[0] + 1
 
 
+def check_sides(op: str, *sides: int) -> None:
+    if max(sides) >= 2**31:
+        raise ValueError(f"{op}: the upsampled and padded image must have fewer than 2^31 pixels a side (got {max(sides)})")
+
+
 def run(op, x, f, up, down, padding, flip_filter, gain, impl):
     """Runs a checked call on the implementation chosen."""
     output_size(op, x, f, up, down, padding)
+    # A longer step than the padded image has no effect.
+    width, height = x.shape[3] * up[0] + padding[0] + padding[1], x.shape[2] * up[1] + padding[2] + padding[3]
+    down = (min(down[0], width), min(down[1], height))
     if _impl.is_native(op, impl, x):
         if f is None:
             f = torch.ones([1, 1], dtype=torch.float32, device=x.device)
@@ -227,9 +238,10 @@ def upfirdn2d_reference(x, f, up, down, padding, flip_filter, gain) -> torch.Ten
     kernel = f.outer(f) if f.ndim == 1 else f
     if not flip_filter:
         kernel = kernel.flip([0, 1])
-    y = F.conv2d(y.flatten(0, 1)[:, None], (kernel * gain)[None, None], stride=(down[1], down[0]))
+    with torch.autocast(x.device.type, enabled=False):
+        y = F.conv2d(y.flatten(0, 1)[:, None], (kernel * gain)[None, None], stride=(down[1], down[0]))
     y = y.reshape(n, c, *y.shape[2:])
-    return y.to(x.dtype, memory_format=dense_format(x))
+    return y.to(x.dtype).contiguous(memory_format=dense_format(x))
 
 
 # 3. Fake

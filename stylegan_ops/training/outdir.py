@@ -26,6 +26,8 @@ def claim_outdir(outdir: Path, *, resumed_images: int | None = None) -> None:
         raise ValueError(f"train: outdir must be a folder ({str(outdir)!r})")
     checkpoints = list_checkpoints(outdir)
     if checkpoints or (outdir / "config.json").exists():
+        if resumed_images is None and not checkpoints:
+            raise ValueError(f"train: outdir must not hold a run without a checkpoint; remove it, or name another folder ({str(outdir)!r})")
         if resumed_images is None:
             raise ValueError(
                 f"train: outdir must not hold another run; continue that one with --resume latest, or name another folder ({str(outdir)!r})"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,16 +138,21 @@ class Trainer:
                 self._log.close()
 
     def _loop(self, signals: StopSignals) -> signal.Signals | None:
-        state, config, processes = self.state, self.config, self.processes
         batches = training_loader(
             self.dataset,
-            config.batch_size,
-            seed=config.seed,
-            start=state.images,
-            rank=processes.rank,
-            world_size=processes.world_size,
-            num_workers=config.workers,
+            self.config.batch_size,
+            seed=self.config.seed,
+            start=self.state.images,
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
+            num_workers=self.config.workers,
         )
+        # Closed by hand: an error's traceback would keep the loader, and its workers would keep the process from ending.
+        with contextlib.closing(batches):
+            return self._steps(batches, signals)
+
+    def _steps(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]], signals: StopSignals) -> signal.Signals | None:
+        state = self.state
         started = time.monotonic() - state.seconds
         done, received = self._progress() >= 1, None
         while not done and not received:
@@ -213,8 +220,8 @@ class Trainer:
         self._snapshot_at = (state.images, state.seconds)
         checkpoint = checkpoint_path(self.outdir, state.images)
         if self._log is not None:
-            self._log.write(images=state.images, seconds=state.seconds)
             save_checkpoint(checkpoint, state.state_dict(), keep=self.config.keep_checkpoints)
+            self._log.write(images=state.images, seconds=state.seconds)
             self._write_grid()
             self._log.message(f"{state.images / 1000:.1f} kimg: {self._grid_path()}, {checkpoint}")
         return checkpoint

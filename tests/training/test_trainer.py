@@ -1,6 +1,7 @@
 """The loop: what it writes, how it ends, how it goes on."""
 
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -134,6 +135,20 @@ def test_diverged_run_names_step_and_keeps_the_good_checkpoint(make_trainer, tmp
     assert str(error.value) == f"train: loss/G must be finite (nan) at step 4 (0.032 kimg); the last good checkpoint is {str(good)!r}"
     assert list_checkpoints(tmp_path / "run") == [good]
     assert load_checkpoint(good)["D"]["b4.out.bias"].isfinite().all()
+
+
+def test_error_leaves_no_worker_behind(make_trainer, tmp_path):
+    """While the error is held, as it is until the process ends, workers that ignore signals would keep it from ending."""
+    trainer = make_trainer(tmp_path / "run", kimg=1.0, workers=1)
+
+    def broken(images, labels):
+        assert multiprocessing.active_children()
+        raise ValueError("broken")
+
+    trainer.training_step = broken
+    with pytest.raises(ValueError, match="broken") as error:
+        trainer.run()
+    assert error and not multiprocessing.active_children()
 
 
 def test_checkpoint_of_bad_weights_is_refused(make_trainer, tmp_path):
