@@ -3,6 +3,7 @@
 The device is not an implementation: a tensor's device and dtype decide, through PyTorch's dispatcher, which native kernel runs.
 """
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,8 +69,16 @@ def is_native(op: str, impl: str | None, x: torch.Tensor) -> bool:
         raise RuntimeError(f"{op}: impl='native' has no kernel for {x.dtype} on {x.device.type}: {reason}")
     if reason not in _warned and not torch.compiler.is_compiling():
         _warned.add(reason)
-        warnings.warn(f"{op} runs on the PyTorch reference: {reason}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{op} runs on the PyTorch reference: {reason}", RuntimeWarning, stacklevel=_callers_level())
     return False
+
+
+def _callers_level() -> int:
+    """The stacklevel, as seen from this function's caller, of the first line outside the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def explain(op_name: str, *tensors: torch.Tensor) -> str:

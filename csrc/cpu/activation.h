@@ -109,6 +109,20 @@ inline A derivative(A u, A alpha, int64_t k) {
   return A(1);
 }
 
+// The activation as its output's dtype has it: the clamp is a value that the dtype holds, or the gradient would miss
+// outputs at the clamp.
+template <typename T>
+inline Activation as_stored(Activation a) {
+  if constexpr (sizeof(T) == 2) {
+    T stored;
+    float buffer[1], clamp = a.clamp;
+    store(&clamp, 1, &stored);
+    const double rounded = load(&stored, 1, buffer)[0];
+    if (rounded < a.clamp) a.clamp = rounded;
+  }
+  return a;
+}
+
 // v = a(z), in place.
 template <typename A>
 inline void activate(const Activation& a, A* v, int n) {

@@ -69,6 +69,7 @@ void backward(const BiasActBackwardParams& p, int64_t begin, int64_t end) {
   const T* dy = static_cast<const T*>(p.dy);
   const T* ref = static_cast<const T*>(p.ref);
   T* dx = static_cast<T*>(p.dx);
+  const Activation activation = as_stored<T>(p.activation);
   A in[kBlock], kept[kBlock], out[kBlock];
 
   auto block = [&](int64_t i, int n) -> const A* {
@@ -76,7 +77,7 @@ void backward(const BiasActBackwardParams& p, int64_t begin, int64_t end) {
     const A* r = ref == nullptr ? nullptr : load(ref + i, n, kept);
     A* z = target(dx + i, out);
     std::memmove(z, v, n * sizeof(A));
-    differentiate(p.activation, p.order, r, z, n);
+    differentiate(activation, p.order, r, z, n);
     store(z, n, dx + i);
     return z;
   };

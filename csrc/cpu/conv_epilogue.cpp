@@ -47,13 +47,14 @@ void forward(const ConvEpilogueParams& p, int64_t begin, int64_t end) {
 template <typename T, typename A>
 struct BackwardBlock {
   const ConvEpilogueBackwardParams& p;
+  const Activation activation;
   A in[kBlock], kept[kBlock], z[kBlock], out[kBlock], input[kBlock];
 
   const A* operator()(int64_t i, int n, const A* scales, A one_scale) {
     const A* g = load(static_cast<const T*>(p.dout) + i, n, in);
     const A* r = p.ref == nullptr ? nullptr : load(static_cast<const T*>(p.ref) + i, n, kept);
     std::memcpy(z, g, n * sizeof(A));
-    differentiate(p.activation, 0, r, z, n);
+    differentiate(activation, 0, r, z, n);
     T* dy = static_cast<T*>(p.dy) + i;
     A* d = target(dy, out);
     if (scales != nullptr) {
@@ -75,7 +76,7 @@ void backward(const ConvEpilogueBackwardParams& p, int64_t begin, int64_t end) {
   const A* noise = static_cast<const A*>(p.noise);
   const A strength = p.strength == nullptr ? A(1) : *static_cast<const A*>(p.strength);
   const bool wants_rows = p.partial_noise != nullptr || p.partial_strength != nullptr;
-  BackwardBlock<T, A> block{p, {}, {}, {}, {}, {}};
+  BackwardBlock<T, A> block{p, as_stored<T>(p.activation), {}, {}, {}, {}, {}};
   A scales[kBlock], scale_sums[kBlock], bias_sums[kBlock];
   double row_sums[kBlock];
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -10,6 +11,11 @@ import torch
 def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which an op computes: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager:
+    """Leaves autocast for what stays in float32; a device such as meta has none."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
 
 
 def check_image(op: str, name: str, x: torch.Tensor, ndim: int | None = None) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import _impl
-from ._checks import accumulate_dtype, check_device, check_image, check_real, check_vector
+from ._checks import accumulate_dtype, check_device, check_image, check_real, check_vector, no_autocast
 from ._registry import native, register
 from .bias_act import IDENTITY, LINEAR, NO_CLAMP, check_activation, dense_format
 from .conv_epilogue import WANTS_SCALE, check_noise, conv_epilogue
@@ -92,7 +92,7 @@ def modulated_conv2d(
         check_device(op, "styles", styles, x)
         styles = styles.to(accumulate_dtype(x.dtype))
     demodulate = demodulate and styles is not None
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(x.device.type))
 
     if not _impl.is_native(op, impl, x):
@@ -139,7 +139,7 @@ def output_size(x, weight, f, up, down, padding) -> tuple[int, int]:
 
 def demodulation_coefficients(weight: torch.Tensor, styles: torch.Tensor, eps: float) -> torch.Tensor:
     """`d_no = (sum_ik (s_ni w_oik)^2 + eps)^-1/2` `[N, O]` in the styles' dtype, float32 under autocast too (equation 3)."""
-    with torch.autocast(styles.device.type, enabled=False):
+    with no_autocast(styles.device):
         energy = weight.to(styles.dtype).square().sum([2, 3])
         return (styles.square() @ energy.t() + eps).rsqrt()
 
@@ -153,7 +153,7 @@ def modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, 
     y, w = x.to(dtype), weight.to(dtype)
     if not flip_weight:
         w = w.flip([2, 3])
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x.device):
         y = upfirdn2d_reference(y, f if up > 1 else None, (up, up), (1, 1), padding, False, float(up * up))
         if styles is None:
             y = F.conv2d(y, w)
@@ -163,7 +163,7 @@ def modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, 
                 w = w * (w.square().sum([2, 3, 4], keepdim=True) + eps).rsqrt()  # equation 3
             y = F.conv2d(y.reshape(1, -1, *y.shape[2:]), w.flatten(0, 1), groups=n).unflatten(1, (n, -1))[0]
         else:
-            y = F.conv2d(y, w)
+            y = F.conv2d(y, w * styles.sum())  # nothing, but it hangs on the styles
         if down > 1:
             y = upfirdn2d_reference(y, f, (1, 1), (down, down), (0, 0, 0, 0), False, 1.0)
     return y.contiguous(memory_format=dense_format(x))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import _impl
-from ._checks import accumulate_dtype, check_device, check_image, check_positive_int, check_real
+from ._checks import accumulate_dtype, check_device, check_image, check_positive_int, check_real, no_autocast
 from ._registry import native, register
 from .bias_act import dense_format
 
@@ -196,6 +196,8 @@ def output_size(op, x, f, up, down, padding) -> tuple[int, int]:
     """Height and width of the result; an error where it would have no pixel."""
     kx, ky = filter_size(f)
     left, right, top, bottom = padding
+    if 0 in x.shape[2:]:
+        raise ValueError(f"{op}: x must have at least 1 pixel (got shape {tuple(x.shape)})")
     height, width = x.shape[2] * up[1] + top + bottom, x.shape[3] * up[0] + left + right
     check_sides(op, height, width, x.shape[2] * up[1], x.shape[3] * up[0])
     if height < 1 or width < 1:
@@ -238,7 +240,7 @@ def upfirdn2d_reference(x, f, up, down, padding, flip_filter, gain) -> torch.Ten
     kernel = f.outer(f) if f.ndim == 1 else f
     if not flip_filter:
         kernel = kernel.flip([0, 1])
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x.device):
         y = F.conv2d(y.flatten(0, 1)[:, None], (kernel * gain)[None, None], stride=(down[1], down[0]))
     y = y.reshape(n, c, *y.shape[2:])
     return y.to(x.dtype).contiguous(memory_format=dense_format(x))

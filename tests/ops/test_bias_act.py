@@ -202,6 +202,7 @@ X = torch.zeros(2, 3, 4, 5)
     [
         (ValueError, "bias_act: dim must be within the 4 dimensions of x (got 4)", {"dim": 4}),
         (ValueError, "bias_act: dim must be within the 4 dimensions of x (got -5)", {"dim": -5}),
+        (TypeError, "bias_act: dim must be an integer (got 1.0)", {"dim": 1.0}),
         (ValueError, "bias_act: b must have shape [3], the length of dimension 1 of x (got shape (4,))", {"b": torch.zeros(4)}),
         (ValueError, "bias_act: b must have shape [3], the length of dimension 1 of x (got shape (1, 3))", {"b": torch.zeros(1, 3)}),
         (ValueError, "bias_act: b must have shape [5], the length of dimension 3 of x (got shape (3,))", {"b": torch.zeros(3), "dim": -1}),

@@ -202,6 +202,11 @@ ACT_NAMES = "linear, relu, lrelu, tanh, sigmoid, elu, selu, softplus, swish"
         (ValueError, "noise must be on the device of the image, cpu (got meta)", {"noise": torch.ones(4, 5, device="meta")}),
         (ValueError, "noise_strength needs noise (got noise=None)", {"noise_strength": 1.0}),
         (ValueError, "noise_strength must have 1 element (got shape (3,))", {"noise": Y[:, :1], "noise_strength": torch.ones(3)}),
+        (
+            TypeError,
+            "noise_strength must be real (got torch.complex64)",
+            {"noise": Y[:, :1], "noise_strength": torch.ones(1, dtype=torch.complex64)},
+        ),
         (TypeError, "noise_strength must be a real number (got '1')", {"noise": Y[:, :1], "noise_strength": "1"}),
         (ValueError, "bias must have shape [3], the length of the channels of the image (got shape (4,))", {"bias": torch.ones(4)}),
         (TypeError, "bias must be a tensor (got int)", {"bias": 0}),

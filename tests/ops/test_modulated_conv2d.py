@@ -274,6 +274,7 @@ PADDING_RULE = "padding must be one integer, [x, y] or [left, right, top, bottom
         (TypeError, "gain must be a real number (got '1')", {"gain": "1"}),
         (ValueError, "clamp must be None or at least 0 (got -256)", {"clamp": -256}),
         (ValueError, "impl must be one of auto, native, reference (got 'cuda')", {"impl": "cuda"}),
+        (ValueError, "x must have at least 1 pixel (got shape (2, 3, 0, 4))", {"x": torch.zeros(2, 3, 0, 4), "padding": 2}),
         (
             ValueError,
             "weight of 3 x 3 taps must fit into the padded image (got x of 4 x 5 pixels, padding (-1, -1, -1, -1) with the filter's share)",

@@ -180,6 +180,7 @@ def test_non_dense_inputs(kernel):
     [
         (ValueError, "pixel_norm: dim must be within the 4 dimensions of x (got 4)", {"dim": 4}),
         (ValueError, "pixel_norm: dim must be within the 4 dimensions of x (got -5)", {"dim": -5}),
+        (TypeError, "pixel_norm: dim must be an integer (got '1')", {"dim": "1"}),
         (ValueError, "pixel_norm: eps must be greater than 0 (got 0.0)", {"eps": 0}),
         (ValueError, "pixel_norm: eps must be greater than 0 (got nan)", {"eps": float("nan")}),
         (TypeError, "pixel_norm: eps must be a real number (got '1e-8')", {"eps": "1e-8"}),

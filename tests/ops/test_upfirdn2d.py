@@ -115,6 +115,24 @@ def test_backward_is_the_adjoint(kernel, name):
             assert abs(float(terms.sum() - (x * dx).sum())) <= 1e-12 * float(terms.abs().sum())
 
 
+def test_a_step_longer_than_the_image_keeps_one_pixel(kernel):
+    x = leaf(randn(1, 2, 4, 5))
+    y = upfirdn2d(x, None, down=2**40)
+    assert torch.equal(y, x[:, :, :1, :1])
+    (dx,) = grads(y, [x], torch.ones_like(y))
+    assert dx.sum() == dx[:, :, 0, 0].sum() == 2
+
+
+def test_an_image_without_rows_is_refused_or_has_a_gradient(kernel):
+    x = leaf(randn(1, 1, 0, 4))
+    try:
+        y = upfirdn2d(x, None, padding=2)
+    except ValueError:
+        return
+    assert y.shape == (1, 1, 4, 8)
+    assert grads(y, [x], torch.ones_like(y))[0].shape == x.shape
+
+
 SMALL = {"up": [2, 1], "down": [1, 2], "padding": [2, 1, 0, 1]}
 
 
@@ -218,6 +236,7 @@ def test_non_dense_inputs(kernel, f):
 
 
 X, F = torch.zeros(2, 3, 4, 5), torch.ones(3, 3)
+SIDE_RULE = "the upsampled and padded image must have fewer than 2^31 pixels a side"
 
 
 @pytest.mark.parametrize(
@@ -245,6 +264,8 @@ X, F = torch.zeros(2, 3, 4, 5), torch.ones(3, 3)
         (TypeError, "padding must consist of integers (got '1')", {"padding": "1"}),
         (ValueError, "padding (-9, 0, 0, 0) crops the whole image (height 4, width 5)", {"padding": [-9, 0, 0, 0]}),
         (ValueError, "padding (0, 0, -4, -4) crops the whole image (height 8, width 10)", {"padding": (0, 0, -4, -4), "up": 2}),
+        (ValueError, f"{SIDE_RULE} (got 4294967301)", {"padding": 2**31}),
+        (ValueError, f"{SIDE_RULE} (got 10737418240)", {"up": 2**31}),
         (TypeError, "gain must be a real number (got '4')", {"gain": "4"}),
         (ValueError, "impl must be one of auto, native, reference (got 'ref')", {"impl": "ref"}),
     ],
