@@ -92,7 +92,7 @@ def modulated_conv2d(
         check_device(op, "styles", styles, x)
         styles = styles.to(accumulate_dtype(x.dtype))
     demodulate = demodulate and styles is not None
-    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+    if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(x.device.type))
 
     if not _impl.is_native(op, impl, x):
