@@ -15,15 +15,15 @@ Tensor call(const char* name, const char* overload, std::array<StableIValue, ARG
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// The weights [P, S, height, width] with the taps last - q * step of w, whose dimensions p and s become P and S.
-Tensor gather_taps(const Tensor& w, int64_t p_dim, int64_t s_dim, int64_t last_y, int64_t last_x, int64_t step) {
+// The weights [P, S, height, width] with the taps last - q * step of w [S, P, K_h, K_w].
+Tensor gather_taps(const Tensor& w, int64_t last_y, int64_t last_x, int64_t step) {
   GatherTapsParams p{};
   p.w = w.const_data_ptr();
-  p.stride_p = w.stride(p_dim), p.stride_s = w.stride(s_dim), p.stride_y = w.stride(2), p.stride_x = w.stride(3);
-  p.height = last_y / step + 1, p.width = last_x / step + 1, p.channels = w.size(s_dim);
+  p.stride_p = w.stride(1), p.stride_s = w.stride(0), p.stride_y = w.stride(2), p.stride_x = w.stride(3);
+  p.height = last_y / step + 1, p.width = last_x / step + 1, p.channels = w.size(0);
   p.last_y = last_y, p.last_x = last_x, p.step = step;
   p.element_size = static_cast<int64_t>(w.element_size());
-  const int64_t count = w.size(p_dim);
+  const int64_t count = w.size(1);
   Tensor out = empty_dense(w, {count, p.channels, p.height, p.width}, MemoryFormat::ChannelsLast);
   p.out = out.mutable_data_ptr();
   torch::stable::parallel_for(0, count, grain(p.channels * p.height * p.width),
@@ -85,7 +85,7 @@ struct TransposedPhases {
     for (int a = 0; a < 2; ++a) {
       for (int b = 0; b < 2; ++b) {
         const int64_t last_y = a + (w.size(2) - 1 - a) / 2 * 2, last_x = b + (w.size(3) - 1 - b) / 2 * 2;
-        const Tensor taps = gather_taps(w, 1, 0, last_y, last_x, 2);
+        const Tensor taps = gather_taps(w, last_y, last_x, 2);
         const Tensor y = convolution(input, taps, {1, taps.size(2) - 1, taps.size(3) - 1, false}, 0, 0);
         Tensor& image = images[2 * a + b];
         image = as(torch::stable::contiguous(y, MemoryFormat::ChannelsLast), dtype);
@@ -127,8 +127,7 @@ Tensor any_convolution(const Tensor& x, const Tensor& w, const Geometry& g, int6
   const int64_t kh = w.size(2), kw = w.size(3);
   if (g.transposed && g.stride == 2 && kh > 1 && kw > 1) return transposed_by_phases(x, w, g, extra_y, extra_x);
   if (g.transposed && g.stride == 1 && g.pad_y < kh && g.pad_x < kw && extra_y == 0 && extra_x == 0)
-    return convolution(x, gather_taps(w, 1, 0, kh - 1, kw - 1, 1), {1, kh - 1 - g.pad_y, kw - 1 - g.pad_x, false}, 0,
-                       0);
+    return convolution(x, gather_taps(w, kh - 1, kw - 1, 1), {1, kh - 1 - g.pad_y, kw - 1 - g.pad_x, false}, 0, 0);
   return convolution(x, w, g, extra_y, extra_x);
 }
 

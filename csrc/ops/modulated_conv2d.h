@@ -22,7 +22,7 @@ struct InterleaveParams {
   int64_t element_size;
 };
 
-// Weights of another convolution made of w: out[p, q, r, s] = w[p, s, last_y - q * step, last_x - r * step], in
+// Weights of another convolution made of w: out[p, q, r, s] = w[s, p, last_y - q * step, last_x - r * step], in
 // channels_last order, which the library reads fastest. A work item is one p.
 struct GatherTapsParams {
   const void* w;  // any layout, with the strides below, in elements
