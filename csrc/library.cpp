@@ -23,9 +23,9 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
       "int extra_y,"
       " int extra_x) -> Tensor");
   m.def(
-      "modulated_conv2d_inference(Tensor x, Tensor weight, Tensor? styles, Tensor? scale, Tensor? noise, Tensor? bias, "
-      "Tensor? f, int up,"
-      " int stride, int[4] padding, int act, float alpha, float gain, float clamp) -> Tensor");
+      "modulated_conv2d_inference(Tensor x, Tensor weight, Tensor? styles, bool demodulate, float eps, Tensor? noise, "
+      "Tensor? bias, Tensor? f, int up, int stride, int[4] padding, int act, float alpha, float gain, float clamp)"
+      " -> Tensor");
   m.def(
       "modulated_conv2d_weight(Tensor x, Tensor dy, Tensor? styles, int kernel_y, int kernel_x, int stride, int pad_y, "
       "int pad_x,"

@@ -1,7 +1,8 @@
 // gather_taps: the weights of a flipped or phase convolution; interleave: the four phases of a stride-2 transposed
-// convolution put together. Bytes moved: each element once in and once out.
+// convolution put together. Bytes moved: each element once in and once out. demodulation: the weights once in.
 #include "ops/modulated_conv2d.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "block.h"
@@ -22,7 +23,44 @@ void gather(const GatherTapsParams& p, int64_t begin, int64_t end) {
   }
 }
 
+// The taps' squares are summed once for all samples, a block of input channels at a time.
+template <typename T>
+void demodulate(const DemodulationParams& p, int64_t begin, int64_t end) {
+  using A = accumulate_t<T>;
+  const T* const w = static_cast<const T*>(p.w);
+  const A* const styles = static_cast<const A*>(p.styles);
+  A* const scale = static_cast<A*>(p.scale);
+  A energy[kBlock], weighted[kBlock], buffer[1];
+  for (int64_t o = begin; o < end; ++o) {
+    for (int64_t n = 0; n < p.samples; ++n) scale[n * p.out_channels + o] = static_cast<A>(p.eps);
+    for (int64_t first = 0; first < p.in_channels; first += kBlock) {
+      const int count = static_cast<int>(min64(kBlock, p.in_channels - first));
+      for (int i = 0; i < count; ++i) {
+        const T* const taps = w + o * p.stride_o + (first + i) * p.stride_i;
+        energy[i] = 0;
+        for (int64_t k = 0; k < p.taps; ++k) {
+          const A tap = load(taps + k, 1, buffer)[0];
+          energy[i] += tap * tap;
+        }
+      }
+      for (int64_t n = 0; n < p.samples; ++n) {
+        const A* const s = styles + n * p.in_channels + first;
+        for (int i = 0; i < count; ++i) weighted[i] = s[i] * energy[i];
+        scale[n * p.out_channels + o] += static_cast<A>(dot(s, weighted, count));
+      }
+    }
+    for (int64_t n = 0; n < p.samples; ++n) {
+      A& d = scale[n * p.out_channels + o];
+      d = 1 / std::sqrt(d);
+    }
+  }
+}
+
 }  // namespace
+
+void demodulation(const DemodulationParams& p, int64_t begin, int64_t end) {
+  for_dtype(p.dtype, [&](auto* t) { demodulate<std::remove_pointer_t<decltype(t)>>(p, begin, end); });
+}
 
 void gather_taps(const GatherTapsParams& p, int64_t begin, int64_t end) {
   if (p.element_size == 8) return gather<uint64_t>(p, begin, end);

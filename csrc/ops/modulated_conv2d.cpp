@@ -71,6 +71,48 @@ Tensor modulate(const Tensor& x, const OptionalTensor& styles, MemoryFormat form
   return scaled;
 }
 
+// The demodulation coefficients [N, O] of the weights [O, I, K_h, K_w], or [I, O, K_h, K_w] of a transposed
+// convolution.
+Tensor demodulation_coefficients(const Tensor& weight, Tensor styles, bool transposed, double eps) {
+  const bool adjacent = weight.stride(3) == 1 && weight.stride(2) == weight.size(3);
+  const Tensor w = adjacent ? weight : torch::stable::contiguous(weight);
+  OptionalTensor s = styles;
+  DemodulationParams p{};
+  p.samples = styles.size(0), p.out_channels = w.size(transposed ? 1 : 0), p.in_channels = w.size(transposed ? 0 : 1);
+  p.taps = w.size(2) * w.size(3);
+  p.w = w.const_data_ptr();
+  p.stride_o = w.stride(transposed ? 1 : 0), p.stride_i = w.stride(transposed ? 0 : 1);
+  p.styles = operand(s, w, p.samples * p.in_channels, "modulated_conv2d: styles");
+  p.eps = eps;
+  p.dtype = dtype_of(w);
+  Tensor scale = empty(w, {p.samples, p.out_channels}, accumulate_type(w));
+  p.scale = scale.mutable_data_ptr();
+  torch::stable::parallel_for(0, p.out_channels, grain(p.in_channels * p.taps),
+                              [&](int64_t begin, int64_t end) { cpu::demodulation(p, begin, end); });
+  return scale;
+}
+
+// A 1x1 convolution to a few channels, as an image has: so few weights are modulated instead of the activations, which
+// are then read once, by a product of matrices.
+bool is_narrow(const Tensor& x, const Tensor& weight, int64_t stride, const std::vector<int64_t>& padding) {
+  return weight.size(2) == 1 && weight.size(3) == 1 && weight.size(0) <= 16 && stride == 1 &&
+         padding == std::vector<int64_t>(4, 0) && compute_type(x) == accumulate_type(x);
+}
+
+Tensor narrow_convolution(const Tensor& x, const Tensor& weight, const OptionalTensor& styles) {
+  using torch::stable::flatten, torch::stable::matmul, torch::stable::transpose, torch::stable::unsqueeze;
+  using torch::stable::detail::from;
+  const MemoryFormat format = conv_format(x);
+  const ScalarType dtype = accumulate_type(x);
+  const Tensor pixels = flatten(as(dense(x, format), dtype), 2, 3);  // [N, I, H * W]
+  Tensor w = unsqueeze(flatten(as(weight, dtype), 1, 3), 0);         // [1, O, I], with styles [N, O, I]
+  if (styles.has_value()) w = call<2>("aten::mul", "Tensor", {from(w), from(unsqueeze(*styles, 1))});
+  const Tensor y = format == MemoryFormat::Contiguous
+                       ? matmul(w, pixels)
+                       : transpose(matmul(transpose(pixels, 1, 2), transpose(w, 1, 2)), 1, 2);
+  return torch::stable::view(y, std::vector<int64_t>{x.size(0), weight.size(0), x.size(2), x.size(3)});
+}
+
 // A transposed convolution of stride 2 as four dense ones without a wasted multiplication: phase (a, b) has the taps (2
 // q + a, 2 r + b) of w [I, O, K_h, K_w], reversed since the library correlates. They run at the dense rate, which the
 // library's own transposed convolution does not reach. K_h, K_w >= 2.
@@ -144,15 +186,23 @@ Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor st
 
 // The whole layer without a tensor in between, for inference: convolution (up == 1) or transposed convolution and blur
 // (up == 2, weight [I, O, K_h, K_w]), then the epilogue on the convolution's own output or behind the blur.
-Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, OptionalTensor styles, OptionalTensor scale,
-                                  OptionalTensor noise, OptionalTensor bias, OptionalTensor f, int64_t up,
+Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, OptionalTensor styles, bool demodulate,
+                                  double eps, OptionalTensor noise, OptionalTensor bias, OptionalTensor f, int64_t up,
                                   int64_t stride, std::vector<int64_t> padding, int64_t act, double alpha, double gain,
                                   double clamp) {
   STD_TORCH_CHECK(
       padding.size() == 4 && (up == 1 || (up == 2 && f.has_value() && weight.size(2) > 1 && weight.size(3) > 1)),
       "modulated_conv2d: bad arguments");
+  STD_TORCH_CHECK(!demodulate || styles.has_value(), "modulated_conv2d: demodulation needs styles");
   check_weight(x, weight, up == 2);
   const Activation a = activation(act, alpha, gain, clamp);
+  OptionalTensor scale;
+  if (demodulate) scale = demodulation_coefficients(weight, *styles, up == 2, eps);
+  if (up == 1 && is_narrow(x, weight, stride, padding)) {
+    Tensor y = as(narrow_convolution(x, weight, styles), x.scalar_type());
+    conv_epilogue_into(y, scale, noise, std::nullopt, bias, a, y);
+    return y;
+  }
   const Tensor input = as(modulate(x, styles, dense_format(x)), compute_type(x)), w = as(weight, compute_type(x));
   if (up == 2) {
     const TransposedPhases four(input, w, x.scalar_type());

@@ -1,6 +1,6 @@
-// modulated_conv2d: y = conv(styles * x, weight), strided or transposed. The convolution is the library's; the kernel
-// here is what puts the phases of a transposed convolution together. The scaling in front and everything behind are
-// conv_epilogue's.
+// modulated_conv2d: y = conv(styles * x, weight), strided or transposed. The convolution is the library's; the kernels
+// here put the phases of a transposed convolution together, rearrange weights, and compute the demodulation. The
+// scaling in front and everything behind are conv_epilogue's.
 #pragma once
 
 #include "kernel.h"
@@ -33,6 +33,18 @@ struct GatherTapsParams {
   int64_t element_size;
 };
 
+// Demodulation coefficients: scale[n, o] = (sum_ik (styles[n, i] w[o, i, k])^2 + eps)^-1/2. A work item is one o.
+struct DemodulationParams {
+  const void* w;       // `taps` adjacent elements at o * stride_o + i * stride_i
+  const void* styles;  // [N, I] in the accumulation dtype
+  void* scale;         // [N, O] in the accumulation dtype
+  int64_t samples, out_channels, in_channels, taps;
+  int64_t stride_o, stride_i;
+  double eps;
+  DType dtype;
+};
+
+STYLEGAN_OPS_CPU_KERNEL(demodulation, DemodulationParams)
 STYLEGAN_OPS_CPU_KERNEL(interleave, InterleaveParams)
 STYLEGAN_OPS_CPU_KERNEL(gather_taps, GatherTapsParams)
 

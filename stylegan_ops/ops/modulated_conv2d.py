@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import _impl
-from ._checks import accumulate_dtype, check_device, check_image, check_real, check_vector, no_autocast
+from ._checks import accumulate_dtype, check_bool, check_device, check_image, check_real, check_vector, no_autocast
 from ._registry import native, register
 from .bias_act import IDENTITY, LINEAR, NO_CLAMP, check_activation, dense_format
 from .conv_epilogue import WANTS_SCALE, check_noise, conv_epilogue
@@ -76,6 +76,8 @@ def modulated_conv2d(
         raise ValueError(f"{op}: up and down must be single integers, not both above 1 (got up={(up, up_y)}, down={(down, down_y)})")
     check_weight(x, weight)
     padding = resampled_padding(padding, f, up, down)
+    check_bool(op, "demodulate", demodulate)
+    check_bool(op, "flip_weight", flip_weight)
     if not check_real(op, "eps", eps) >= 0:
         raise ValueError(f"{op}: eps must be at least 0 (got {eps})")
     activation = check_activation(op, act, alpha, gain, clamp)
@@ -98,12 +100,11 @@ def modulated_conv2d(
     if not _impl.is_native(op, impl, x):
         y = modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight)
         return conv_epilogue(y, None, noise, None, bias, act, alpha, gain, clamp, impl="reference").to(x.dtype)
-    scale = demodulation_coefficients(weight, styles, eps) if demodulate else None
     if noise is not None:
         noise = noise.to(accumulate_dtype(x.dtype))
     if bias is not None:
         bias = bias.to(accumulate_dtype(x.dtype))
-    return _native(x, weight.to(x.dtype), styles, (scale, noise, bias), f, up, down, padding, flip_weight, activation)
+    return _native(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight, (noise, bias, *activation))
 
 
 def check_weight(x, weight) -> None:
@@ -172,24 +173,33 @@ def modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, 
 # The native order of the same steps: the filter is applied where there are fewer pixels, and the zeros are never multiplied.
 
 
-def _native(x, weight, styles, behind, f, up, down, padding, flip_weight, activation) -> torch.Tensor:
+def _native(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight, behind) -> torch.Tensor:
     ky, kx = weight.shape[2:]
     left, right, top, bottom = padding
     is_1x1 = ky == 1 and kx == 1
-    is_inference = not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, styles, *behind)))
-    if flip_weight == (up > 1 and not is_1x1):  # a transposed convolution flips by itself
-        weight = weight.flip([2, 3])
+    noise, bias, *activation = behind
+    is_inference = not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, styles, noise, bias)))
+
+    def epilogue(y):
+        scale = demodulation_coefficients(weight, styles, eps) if demodulate else None
+        if scale is None and noise is None and bias is None and tuple(activation) == IDENTITY:
+            return y
+        return native("conv_epilogue")(y, scale, noise, None, bias, *activation)
+
+    w = weight.to(x.dtype)
+    if not is_1x1 and flip_weight == (up > 1):  # a transposed convolution flips by itself
+        w = w.flip([2, 3])
     if up > 1 and is_1x1:
-        y = native("modulated_conv2d")(x, weight, styles, 1, 0, 0, False, 0, 0)
-        return _epilogue(upfirdn2d(y, f, up, padding=padding, gain=up * up, impl="native"), behind, activation)
+        y = native("modulated_conv2d")(x, w, styles, 1, 0, 0, False, 0, 0)
+        return epilogue(upfirdn2d(y, f, up, padding=padding, gain=up * up, impl="native"))
     if up > 1:
-        weight = weight.transpose(0, 1)
+        w = w.transpose(0, 1)
         full = (left - kx + 1, right - kx + up, top - ky + 1, bottom - ky + up)
         if is_inference and up == 2 and min(kx, ky) > 1:
             f = torch.ones([1, 1], device=x.device) if f is None else f
-            return native("modulated_conv2d_inference")(x, weight, styles, *behind, f, up, 1, full, *activation)
-        y = native("modulated_conv2d")(x, weight, styles, up, 0, 0, True, 0, 0)
-        return _epilogue(upfirdn2d(y, f, padding=full, gain=up * up, impl="native"), behind, activation)
+            return native("modulated_conv2d_inference")(x, w, styles, demodulate, eps, noise, bias, f, up, 1, full, *activation)
+        y = native("modulated_conv2d")(x, w, styles, up, 0, 0, True, 0, 0)
+        return epilogue(upfirdn2d(y, f, padding=full, gain=up * up, impl="native"))
     if down > 1 and f is not None:
         blur_down = down if is_1x1 else 1
         x = upfirdn2d(x, f, down=blur_down, padding=padding, impl="native")
@@ -197,15 +207,9 @@ def _native(x, weight, styles, behind, f, up, down, padding, flip_weight, activa
     elif left != right or top != bottom or min(padding) < 0:
         x, left, top = F.pad(x, list(padding)), 0, 0
     if is_inference:
-        return native("modulated_conv2d_inference")(x, weight, styles, *behind, None, 1, down, (left, left, top, top), *activation)
-    return _epilogue(native("modulated_conv2d")(x, weight, styles, down, top, left, False, 0, 0), behind, activation)
-
-
-def _epilogue(y, behind, activation) -> torch.Tensor:
-    scale, noise, bias = behind
-    if scale is None and noise is None and bias is None and activation == IDENTITY:
-        return y
-    return native("conv_epilogue")(y, scale, noise, None, bias, *activation)
+        pads = (left, left, top, top)
+        return native("modulated_conv2d_inference")(x, w, styles, demodulate, eps, noise, bias, None, 1, down, pads, *activation)
+    return epilogue(native("modulated_conv2d")(x, w, styles, down, top, left, False, 0, 0))
 
 
 # 3. Fakes. The registered op is the bare y = conv(styles * x, weight), strided or transposed.
@@ -229,7 +233,7 @@ def _empty_output(x, channels, h, w):
     return x.new_empty([x.shape[0], channels, h, w]).to(memory_format=torch.channels_last if is_channels_last else torch.contiguous_format)
 
 
-def _inference_fake(x, weight, styles, scale, noise, bias, f, up, stride, padding, act, alpha, gain, clamp):
+def _inference_fake(x, weight, styles, demodulate, eps, noise, bias, f, up, stride, padding, act, alpha, gain, clamp):
     left, right, top, bottom = padding
     if up == 1:
         return _fake(x, weight, styles, stride, top, left, False, 0, 0)
@@ -251,7 +255,7 @@ def _weight_fake(x, dy, styles, ky, kx, stride, pad_y, pad_x, transposed):
 def _unscale(u, x, styles, needs_x, needs_styles):
     """From u, the cotangent of `styles * x`, those of x and of styles."""
     if styles is None:
-        return (u if needs_x else None), None
+        return (u.contiguous(memory_format=dense_format(x)) if needs_x else None), None
     wants = WANTS_SCALE if needs_styles else 0
     dx, ds, *_ = native("conv_epilogue_backward")(u, None, x, styles, None, None, LINEAR, 0.0, 1.0, NO_CLAMP, wants)
     return (dx if needs_x else None), (ds if needs_styles else None)

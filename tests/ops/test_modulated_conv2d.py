@@ -112,9 +112,10 @@ def test_opcheck(native, layout):
         dy = leaf(randn(*op(x, weight, styles, *geometry).shape, layout=layout))
         torch.library.opcheck(weight_op, (x, dy, styles, *weight.shape[2:], *geometry[:4]))
     x, w, s, flipped = (t.detach() for t in (x, w, s, flipped))
-    scale, noise, bias = randn(2, 4), randn(1, 1, 5, 4), randn(4)
-    torch.library.opcheck(inference, (x, w, s, scale, noise, bias, None, 1, 1, [1, 1, 1, 1], 2, 0.2, 1.4, 0.5))
-    torch.library.opcheck(inference, (x, flipped, s, scale, randn(1, 1, 10, 8), None, BLUR, 2, 1, [1, 1, 1, 1], 2, 0.2, 1.4, -1.0))
+    noise, bias = randn(1, 1, 5, 4), randn(4)
+    torch.library.opcheck(inference, (x, w, s, True, 1e-8, noise, bias, None, 1, 1, [1, 1, 1, 1], 2, 0.2, 1.4, 0.5))
+    torch.library.opcheck(inference, (x, w[..., :1, :1], s, False, 0.0, None, bias, None, 1, 1, [0, 0, 0, 0], 0, 0.0, 1.0, -1.0))
+    torch.library.opcheck(inference, (x, flipped, s, True, 1e-8, randn(1, 1, 10, 8), None, BLUR, 2, 1, [1, 1, 1, 1], 2, 0.2, 1.4, -1.0))
 
 
 def compiled_case(x, weight, styles, noise, bias):
@@ -271,6 +272,8 @@ PADDING_RULE = "padding must be one integer, [x, y] or [left, right, top, bottom
         (TypeError, "f must be a tensor (got list)", {"resample_filter": [1, 3, 3, 1], "up": 2}),
         (ValueError, "eps must be at least 0 (got -1e-08)", {"eps": -1e-8}),
         (TypeError, "eps must be a real number (got None)", {"eps": None}),
+        (TypeError, "demodulate must be True or False (got 'no')", {"demodulate": "no"}),
+        (TypeError, "flip_weight must be True or False (got None)", {"flip_weight": None}),
         (TypeError, "gain must be a real number (got '1')", {"gain": "1"}),
         (ValueError, "clamp must be None or at least 0 (got -256)", {"clamp": -256}),
         (ValueError, "impl must be one of auto, native, reference (got 'cuda')", {"impl": "cuda"}),

@@ -210,7 +210,7 @@ def test_an_inference_kernel_refuses_to_be_differentiated(native):
     """It has no derivative, and says so instead of cutting the graph."""
     x = leaf(randn(2, 3, 6, 6))
     y = torch.ops.stylegan_ops.modulated_conv2d_inference(
-        x, randn(4, 3, 3, 3), None, None, None, None, None, 1, 1, [1, 1, 1, 1], 0, 0.0, 1.0, -1.0
+        x, randn(4, 3, 3, 3), None, False, 0.0, None, None, None, 1, 1, [1, 1, 1, 1], 0, 0.0, 1.0, -1.0
     )
     with pytest.raises(RuntimeError, match="modulated_conv2d_inference: has no derivative"):
         y.sum().backward()
