@@ -59,7 +59,7 @@ build: $(STAMP)-build
 # Waiting threads sleep: on a machine that does other work too, spinning ones cost most of the speed (8 against 30 images/s measured).
 # A second call goes on where the first one ended or was interrupted, and is done at once when the minutes are over.
 demo: $(STAMP)-build
-	test -e runs/demo/data.zip || $(BIN)stylegan-ops dataset dicebear:avataaars runs/demo/data.zip --resolution 32 --count 10000
+	test -e runs/demo/data.zip || $(BIN)stylegan-ops dataset dicebear:pixel-art runs/demo/data.zip --resolution 32 --count 10000
 	test -n '$(wildcard runs/demo/train/checkpoint-*.pt)' || rm -rf runs/demo/train
 	OMP_WAIT_POLICY=PASSIVE $(BIN)stylegan-ops train runs/demo/data.zip --outdir runs/demo/train --minutes $(DEMO_MINUTES) \
 	  $(if $(wildcard runs/demo/train/checkpoint-*.pt),--resume latest,--preset demo)

@@ -26,7 +26,7 @@ def check_name(where: str, name: str) -> None:
 
 @contextmanager
 def use_impl(name: str) -> Iterator[None]:
-    """Sets the implementation of every op called inside a `with` block; a call's own `impl=` wins.
+    """Sets the implementation of every op called inside a `with` block, in all threads; a call's own `impl=` wins.
 
     Args:
         name: `"auto"` (native where there is a kernel for device and dtype, else reference, with one warning), `"native"` (an error where
@@ -93,12 +93,15 @@ def explain(op_name: str, *tensors: torch.Tensor) -> str:
 
     Raises:
         ValueError: for an unknown op.
+        TypeError: where the first of the tensors is none.
     """
     from . import ops
 
     if op_name not in ops.NAMES:
         raise ValueError(f"explain: op_name must be one of {', '.join(ops.NAMES)} (got {op_name!r})")
     x = tensors[0] if tensors else torch.empty(0)
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"explain: tensors must be tensors (got {x!r})")
     kind = f"{str(x.dtype).removeprefix('torch.')} on {x.device.type}"
     if _default == "reference":
         return f"reference: use_impl('reference') is in force ({kind})"

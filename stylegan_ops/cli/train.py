@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,13 +70,11 @@ def command(data: str, outdir: str, resume: str | None, preset: str | None, **gi
         raise click.ClickException(f'{error.name} is not installed; run: pip install "stylegan_ops[train]"') from None
     from stylegan_ops.training import CheckpointError, Processes, TrainingDiverged
 
-    processes = Processes.from_environment()
     try:
-        _train(processes, data, outdir, resume, preset, given)
+        with closing(Processes.from_environment()) as processes:
+            _train(processes, data, outdir, resume, preset, given)
     except (ValueError, OSError, CheckpointError, TrainingDiverged) as error:
         raise click.ClickException(str(error)) from None
-    finally:
-        processes.close()
 
 
 def _train(processes: Processes, data: str, outdir: str, resume: str | None, preset: str | None, given: dict[str, Any]) -> None:

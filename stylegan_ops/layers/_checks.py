@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..ops._checks import check_image, check_positive_int
+from ..ops._checks import check_image, check_int, check_positive_int, check_real
 
-__all__ = ["check_choice", "check_image", "check_labels", "check_positive_int", "check_shape"]
+__all__ = ["check_choice", "check_image", "check_int", "check_labels", "check_positive_int", "check_real", "check_shape"]
 
 
 def check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:

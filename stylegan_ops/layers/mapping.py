@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ._checks import check_labels, check_positive_int, check_shape
+from ._checks import check_int, check_labels, check_positive_int, check_real, check_shape
 from .equalized import EqualizedLinear
 from .pixel_norm import PixelNorm
 
@@ -36,6 +36,7 @@ class MappingLayers(nn.Module):
     def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_layers: int = 8, lr_multiplier: float = 0.01) -> None:
         super().__init__()
         owner = type(self).__name__
+        z_dim, c_dim = check_int(owner, "z_dim", z_dim), check_int(owner, "c_dim", c_dim)
         if z_dim < 0 or c_dim < 0 or z_dim + c_dim == 0:
             raise ValueError(f"{owner}: z_dim and c_dim must be at least 0 and not both 0 (got {z_dim} and {c_dim})")
         self.z_dim = z_dim
@@ -141,15 +142,16 @@ class MappingNetwork(MappingLayers):
             ws [N, num_ws, w_dim] in the dtype of the parameters.
 
         Raises:
-            ValueError, TypeError: `z`, `c` or `truncation_cutoff` is outside these rules.
+            ValueError, TypeError: `z`, `c`, `truncation_psi` or `truncation_cutoff` is outside these rules.
         """
-        cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
+        psi = check_real("MappingNetwork", "truncation_psi", truncation_psi)
+        cutoff = self.num_ws if truncation_cutoff is None else check_int("MappingNetwork", "truncation_cutoff", truncation_cutoff)
         if not 0 <= cutoff <= self.num_ws:
             raise ValueError(f"MappingNetwork: truncation_cutoff must be within 0 and num_ws={self.num_ws} (got {cutoff})")
         w = super().forward(z, c)
         if update_w_avg:
             self.w_avg.copy_(w.detach().mean(0).lerp(self.w_avg, self.w_avg_beta))
         ws = w[:, None].repeat(1, self.num_ws, 1)
-        if truncation_psi != 1:
-            ws = torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation_psi), ws[:, cutoff:]], dim=1)
+        if psi != 1:
+            ws = torch.cat([self.w_avg.lerp(ws[:, :cutoff], psi), ws[:, cutoff:]], dim=1)
         return ws

@@ -10,26 +10,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..layers import DiscriminatorBlock, DiscriminatorEpilogue, MappingLayers, MappingNetwork, SynthesisBlock
-from ..layers._checks import check_choice, check_labels, check_positive_int, check_shape
+from ..layers._checks import check_choice, check_int, check_labels, check_positive_int, check_shape
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 
 
 def _channels(owner: str, img_resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
     """Number of feature maps at every resolution from 4x4 to the image's: inversely proportional to it, with a ceiling."""
-    for name, value in (("img_resolution", img_resolution), ("channel_base", channel_base), ("channel_max", channel_max)):
-        check_positive_int(owner, name, value)
+    img_resolution = check_positive_int(owner, "img_resolution", img_resolution)
+    channel_base = check_positive_int(owner, "channel_base", channel_base)
+    channel_max = check_positive_int(owner, "channel_max", channel_max)
     if img_resolution < 4 or img_resolution & (img_resolution - 1):
         raise ValueError(f"{owner}: img_resolution must be a power of two of at least 4 (got {img_resolution})")
     if channel_base < img_resolution:
         raise ValueError(f"{owner}: channel_base must be at least img_resolution={img_resolution} (got {channel_base})")
     resolutions = [2**i for i in range(2, img_resolution.bit_length())]
     return {r: min(channel_base // r, channel_max) for r in resolutions}
+
+
+def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a network as JSON knows them: numpy's numbers, tuples and tensors become Python's numbers and lists."""
+    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in kwargs.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 class SynthesisNetwork(nn.Module):
@@ -146,17 +154,19 @@ class Generator(nn.Module):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
     ) -> None:
         super().__init__()
-        shape = {
-            "img_resolution": img_resolution,
-            "img_channels": img_channels,
-            "w_dim": w_dim,
-            "channel_base": channel_base,
-            "channel_max": channel_max,
-            "architecture": architecture,
-            "conv_clamp": conv_clamp,
-            "resample_filter": list(resample_filter),
-        }
-        self.init_kwargs = {**shape, "z_dim": z_dim, "c_dim": c_dim, "num_layers": num_layers}
+        shape = _plain(
+            {
+                "img_resolution": img_resolution,
+                "img_channels": img_channels,
+                "w_dim": w_dim,
+                "channel_base": channel_base,
+                "channel_max": channel_max,
+                "architecture": architecture,
+                "conv_clamp": conv_clamp,
+                "resample_filter": resample_filter,
+            }
+        )
+        self.init_kwargs = {**shape, **_plain({"z_dim": z_dim, "c_dim": c_dim, "num_layers": num_layers})}
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.w_dim = w_dim
@@ -223,20 +233,22 @@ class Discriminator(nn.Module):
         super().__init__()
         channels = _channels("Discriminator", img_resolution, channel_base, channel_max)
         check_choice("Discriminator", "architecture", architecture, ARCHITECTURES)
-        if c_dim < 0:
+        if check_int("Discriminator", "c_dim", c_dim) < 0:
             raise ValueError(f"Discriminator: c_dim must be at least 0 (got {c_dim})")
-        self.init_kwargs = {
-            "img_resolution": img_resolution,
-            "img_channels": check_positive_int("Discriminator", "img_channels", img_channels),
-            "c_dim": c_dim,
-            "channel_base": channel_base,
-            "channel_max": channel_max,
-            "architecture": architecture,
-            "mbstd_group_size": mbstd_group_size,
-            "mbstd_num_channels": mbstd_num_channels,
-            "conv_clamp": conv_clamp,
-            "resample_filter": list(resample_filter),
-        }
+        self.init_kwargs = _plain(
+            {
+                "img_resolution": img_resolution,
+                "img_channels": check_positive_int("Discriminator", "img_channels", img_channels),
+                "c_dim": c_dim,
+                "channel_base": channel_base,
+                "channel_max": channel_max,
+                "architecture": architecture,
+                "mbstd_group_size": mbstd_group_size,
+                "mbstd_num_channels": mbstd_num_channels,
+                "conv_clamp": conv_clamp,
+                "resample_filter": resample_filter,
+            }
+        )
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels

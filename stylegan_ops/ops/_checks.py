@@ -45,6 +45,12 @@ def check_real(op: str, name: str, value: float) -> float:
     return float(value)
 
 
+def check_bool(op: str, name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{op}: {name} must be True or False (got {value!r})")
+    return value
+
+
 def check_int(op: str, name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{op}: {name} must be an integer (got {value!r})")

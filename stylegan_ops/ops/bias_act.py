@@ -66,7 +66,7 @@ def bias_act(
     Args:
         x: tensor of any shape, floating point. Contiguous and channels_last are read as they are.
         b: bias `[x.shape[dim]]` of any floating-point dtype, added along `dim`; None for no bias.
-        dim: the dimension of the bias; negative counts from the end.
+        dim: the dimension of the bias; negative counts from the end. Without a bias it is of no meaning.
         act: `linear`, `relu`, `lrelu`, `tanh`, `sigmoid`, `elu`, `selu`, `softplus` or `swish`.
         alpha: negative slope of `lrelu`, default 0.2; the others ignore it.
         gain: factor behind the activation; default 1, and sqrt(2) for `relu`, `lrelu` and `swish`.
@@ -86,12 +86,12 @@ def bias_act(
     """
     check_image("bias_act", "x", x)
     check_int("bias_act", "dim", dim)
-    if not -x.ndim <= dim < max(x.ndim, 1):
-        raise ValueError(f"bias_act: dim must be within the {x.ndim} dimensions of x (got {dim})")
-    dim = dim % x.ndim if x.ndim else 0
-    if b is not None:
-        if x.ndim == 0:
-            raise ValueError("bias_act: b needs an x with at least 1 dimension (got a 0-dimensional x)")
+    if b is None:
+        dim = 0  # of no meaning
+    else:
+        if not -x.ndim <= dim < x.ndim:
+            raise ValueError(f"bias_act: dim must be within the {x.ndim} dimensions of x (got {dim})")
+        dim %= x.ndim
         check_vector("bias_act", "b", b, x.shape[dim], x, f"dimension {dim} of x")
         b = b.to(accumulate_dtype(x.dtype))
     index, alpha, gain, clamp = check_activation("bias_act", act, alpha, gain, clamp)
@@ -159,6 +159,10 @@ def dense_format(x: torch.Tensor) -> torch.memory_format:
 #    The family is closed under differentiation, hence any order.
 
 
+def is_piecewise_linear(act: int) -> bool:
+    return _BY_INDEX[act].piecewise_linear
+
+
 def keeps_output(act: int, alpha: float) -> bool:
     """Whether dy/dz is a function of the output: not for swish, nor for a leaky ReLU whose negative slope folds the axis."""
     return act != ACTIVATIONS["swish"].index and not (act == ACTIVATIONS["lrelu"].index and alpha < 0)
@@ -181,7 +185,9 @@ def _backward(ctx, dy):
     saved = ctx.saved_tensors
     if len(saved) == 2:
         x, b = saved
-        ref = x if b is None else native("bias_act")(x, b, dim, LINEAR, 0.0, 1.0, NO_CLAMP)
+        # A piecewise linear activation gives ref no gradient, and x itself would then count as unused in the graph.
+        is_x = b is None and not is_piecewise_linear(act)
+        ref = x if is_x else native("bias_act")(x, b, dim, LINEAR, 0.0, 1.0, NO_CLAMP)
     else:
         ref = saved[0] if saved else None
     needs_b = ctx.has_bias and ctx.needs_input_grad[1]
@@ -191,7 +197,7 @@ def _backward(ctx, dy):
 
 def _setup_backward(ctx, inputs, output):
     dy, ref, *ctx.args = inputs
-    ctx.save_for_backward(dy if ref is not None and not _BY_INDEX[ctx.args[1]].piecewise_linear else None, ref)
+    ctx.save_for_backward(dy if ref is not None and not is_piecewise_linear(ctx.args[1]) else None, ref)
 
 
 def _double_backward(ctx, g_dx, g_db):

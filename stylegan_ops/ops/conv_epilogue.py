@@ -7,7 +7,7 @@ import torch
 from .. import _impl
 from ._checks import accumulate_dtype, check_device, check_image, check_real, check_vector
 from ._registry import native, register
-from .bias_act import LINEAR, NO_CLAMP, activate_reference, check_activation, dense_format, keeps_output
+from .bias_act import LINEAR, NO_CLAMP, activate_reference, check_activation, dense_format, is_piecewise_linear, keeps_output
 
 # 1. The public function
 
@@ -197,7 +197,7 @@ def _double_backward(ctx, g_dy, g_scale, g_noise, g_strength, g_bias):
     g = [None] * 6
     if ctx.needs_input_grad[0]:
         g[0] = family(g_z, ref, *act, 0, False)[0]
-    if ref is not None and ctx.needs_input_grad[1]:
+    if ref is not None and ctx.needs_input_grad[1] and not is_piecewise_linear(ctx.activation[0]):
         g[1] = family(g_z * dout, ref, *act, 1, False)[0]
     needs = ctx.needs_input_grad
     if any(needs[2:6]):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import _impl
-from ._checks import accumulate_dtype, check_device, check_image, check_positive_int, check_real, no_autocast
+from ._checks import accumulate_dtype, check_bool, check_device, check_image, check_positive_int, check_real, no_autocast
 from ._registry import native, register
 from .bias_act import dense_format
 
@@ -31,7 +31,7 @@ def setup_filter(
 
     Args:
         f: taps `[K]` (separable) or `[K_h, K_w]`, a number, or None for the identity.
-        device: where the tensor shall live; default CPU.
+        device: where the tensor shall live; default where f is, the CPU for numbers.
         normalize: divide by the sum of the taps.
         flip_filter: reverse the taps along every dimension.
         gain: factor of the amplitude; a 2-D filter is scaled by `gain`, each of the two passes of a 1-D one by `sqrt(gain)`.
@@ -43,6 +43,12 @@ def setup_filter(
     Raises:
         ValueError, TypeError: for an empty filter, more than 2 dimensions, taps that are not finite, or taps that sum to 0 under normalize.
     """
+    check_bool("setup_filter", "normalize", normalize)
+    check_bool("setup_filter", "flip_filter", flip_filter)
+    try:
+        device = None if device is None else torch.device(device)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"setup_filter: device must name a device of this torch (got {device!r})") from error
     try:
         f = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -109,7 +115,7 @@ def upfirdn2d(
     Source: Karras et al. 2020 (arXiv:1912.04958), appendix B; the polyphase form: Vaidyanathan 1993, chapter 4.
     """
     f, up, down, padding, gain = check_arguments("upfirdn2d", x, f, up, down, padding, gain)
-    return run("upfirdn2d", x, f, up, down, padding, bool(flip_filter), gain, impl)
+    return run("upfirdn2d", x, f, up, down, padding, flip_filter, gain, impl)
 
 
 def filter2d(x, f, padding=0, flip_filter=False, gain=1, *, impl=None) -> torch.Tensor:
@@ -119,7 +125,7 @@ def filter2d(x, f, padding=0, flip_filter=False, gain=1, *, impl=None) -> torch.
     """
     f, _, _, padding, gain = check_arguments("filter2d", x, f, 1, 1, padding, gain)
     padding = down_padding(padding, f, (1, 1))
-    return run("filter2d", x, f, (1, 1), (1, 1), padding, bool(flip_filter), gain, impl)
+    return run("filter2d", x, f, (1, 1), (1, 1), padding, flip_filter, gain, impl)
 
 
 def upsample2d(x, f, up=2, padding=0, flip_filter=False, gain=1, *, impl=None) -> torch.Tensor:
@@ -129,7 +135,7 @@ def upsample2d(x, f, up=2, padding=0, flip_filter=False, gain=1, *, impl=None) -
     """
     f, up, _, padding, gain = check_arguments("upsample2d", x, f, up, 1, padding, gain)
     padding = up_padding(padding, f, up)
-    return run("upsample2d", x, f, up, (1, 1), padding, bool(flip_filter), gain * up[0] * up[1], impl)
+    return run("upsample2d", x, f, up, (1, 1), padding, flip_filter, gain * up[0] * up[1], impl)
 
 
 def downsample2d(x, f, down=2, padding=0, flip_filter=False, gain=1, *, impl=None) -> torch.Tensor:
@@ -139,7 +145,7 @@ def downsample2d(x, f, down=2, padding=0, flip_filter=False, gain=1, *, impl=Non
     """
     f, _, down, padding, gain = check_arguments("downsample2d", x, f, 1, down, padding, gain)
     padding = down_padding(padding, f, down)
-    return run("downsample2d", x, f, (1, 1), down, padding, bool(flip_filter), gain, impl)
+    return run("downsample2d", x, f, (1, 1), down, padding, flip_filter, gain, impl)
 
 
 def check_arguments(op, x, f, up, down, padding, gain):
@@ -214,6 +220,7 @@ def check_sides(op: str, *sides: int) -> None:
 
 def run(op, x, f, up, down, padding, flip_filter, gain, impl):
     """Runs a checked call on the implementation chosen."""
+    check_bool(op, "flip_filter", flip_filter)
     output_size(op, x, f, up, down, padding)
     # A longer step than the padded image has no effect.
     width, height = x.shape[3] * up[0] + padding[0] + padding[1], x.shape[2] * up[1] + padding[2] + padding[3]

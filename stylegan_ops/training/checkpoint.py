@@ -118,10 +118,10 @@ def load_generator(path: str | os.PathLike[str], device: str | torch.device = "c
         CheckpointError: as for `load_checkpoint`, or the weights do not fit the network.
     """
     state = load_checkpoint(path)
-    generator = Generator(**state["G_init_kwargs"])
     try:
+        generator = Generator(**state["G_init_kwargs"])
         generator.load_state_dict(state["G_ema"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint: weights of {str(path)!r} must fit its G_init_kwargs ({error})") from error
     return generator.eval().requires_grad_(False).to(device)
 

@@ -33,6 +33,9 @@ class Processes:
 
         Returns:
             Processes; call `close` at the end.
+
+        Raises:
+            ValueError: RANK and WORLD_SIZE are set, but not all that they need beside them.
         """
         local_rank = int(os.environ.get("LOCAL_RANK", 0))
         device = torch.device("cpu")
@@ -41,6 +44,8 @@ class Processes:
             torch.cuda.set_device(device)
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
             return cls(device)
+        if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+            raise ValueError(f"train: RANK and WORLD_SIZE need {' and '.join(missing)} beside them, as torchrun sets them")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(device, dist.get_rank(), dist.get_world_size())
 

@@ -9,6 +9,7 @@ import torch
 
 from stylegan_ops.models.stylegan2 import Discriminator, Generator
 
+from .checkpoint import CheckpointError
 from .config import TrainingConfig
 from .lazy import lazy_adam
 from .path_length import PathLengthRegularizer
@@ -109,9 +110,16 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; the settings stay those of this object."""
+        """Take over what `state_dict` gave; the settings stay those of this object.
+
+        Raises:
+            CheckpointError: a part does not fit the networks of these settings.
+        """
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            try:
+                part.load_state_dict(state[name])
+            except Exception as error:  # each part has errors of its own for what does not fit
+                raise CheckpointError(f"checkpoint: {name} must fit the networks of the checkpoint's own config ({error})") from error
         self.step, self.seconds = state["step"], state["seconds"]
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if self.device.type == "cuda" and "cuda" in state["random"]:

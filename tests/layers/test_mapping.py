@@ -116,6 +116,12 @@ def test_rejects_bad_input():
     ]:
         with pytest.raises(ValueError, match=f"^{message}$"):
             call()
-    with pytest.raises(TypeError, match=r"^MappingNetwork: z must be of a floating-point dtype \(got torch.int64\)$"):
-        net(torch.zeros(2, 6, dtype=torch.int64))
+    for call, message in [
+        (lambda: net(torch.zeros(2, 6, dtype=torch.int64)), r"MappingNetwork: z must be of a floating-point dtype \(got torch.int64\)"),
+        (lambda: net(z, truncation_psi="a"), r"MappingNetwork: truncation_psi must be a real number \(got 'a'\)"),
+        (lambda: net(z, truncation_cutoff=1.5), r"MappingNetwork: truncation_cutoff must be an integer \(got 1.5\)"),
+        (lambda: MappingNetwork(6, 1.5, 5, 4), r"MappingNetwork: c_dim must be an integer \(got 1.5\)"),
+    ]:
+        with pytest.raises(TypeError, match=f"^{message}$"):
+            call()
     assert net(z, torch.zeros(2, 0)).shape == (2, 4, 5)  # what a loader of unlabelled images hands over

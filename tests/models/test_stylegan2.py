@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -119,6 +120,15 @@ def test_init_kwargs_rebuild_the_network(make_networks, architecture):
         assert other.init_kwargs == net.init_kwargs
         assert other.load_state_dict(net.state_dict(), strict=True)
         assert str(other) == str(net)
+
+
+def test_sizes_may_be_numpys_and_the_filter_a_tensor():
+    g = Generator(np.int64(8), z_dim=np.int64(4), w_dim=4, channel_max=np.int32(8), resample_filter=torch.tensor([1.0, 2.0, 1.0]))
+    d = Discriminator(np.int64(8), channel_max=np.int32(8), resample_filter=np.array([1, 2, 1]))
+    for net, taps in ((g, [1.0, 2.0, 1.0]), (d, [1, 2, 1])):
+        kwargs = json.loads(json.dumps(net.init_kwargs))
+        assert kwargs == net.init_kwargs and kwargs["resample_filter"] == taps
+        assert type(net)(**kwargs).load_state_dict(net.state_dict(), strict=True)
 
 
 def test_skip_generator_sums_upsampled_images(make_networks):
@@ -266,6 +276,8 @@ def test_rejects_bad_arguments(make_networks):
                 network(8, **{"channel_base": 64, "channel_max": 4, **kwargs})
     with pytest.raises(ValueError, match=r"^Discriminator: c_dim must be at least 0 \(got -1\)$"):
         Discriminator(8, c_dim=-1, channel_max=4)
+    with pytest.raises(TypeError, match=r"^Discriminator: c_dim must be an integer \(got 1.5\)$"):
+        Discriminator(8, c_dim=1.5)
     with pytest.raises(TypeError, match=r"^Discriminator: img_resolution must be an integer \(got 8.0\)$"):
         Discriminator(8.0)
 

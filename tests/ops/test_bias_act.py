@@ -104,6 +104,14 @@ def test_gradgradcheck(implementation, act, layout):
     gradgradcheck(lambda x: bias_act(x, act=act, gain=-0.7), x)
 
 
+def test_second_derivative_of_a_piecewise_linear_activation_is_zero(implementation):
+    for alpha in (0.2, -0.3):
+        x = randn(2, 3, 4, 5).requires_grad_()
+        (dx,) = torch.autograd.grad(bias_act(x, act="lrelu", alpha=alpha).sum(), x, create_graph=True)
+        if dx.requires_grad:
+            assert not torch.autograd.grad(dx.sum(), x)[0].any()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck(native, layout):
     op, backward = torch.ops.stylegan_ops.bias_act.default, torch.ops.stylegan_ops.bias_act_backward.default
@@ -194,14 +202,20 @@ def test_input_stays_as_it_was(kernel):
     assert torch.equal(x, before[0]) and torch.equal(b, before[1])
 
 
+@pytest.mark.parametrize("shape", [(), (5,)])
+def test_without_bias_the_dimension_is_of_no_meaning(implementation, shape):
+    x = randn(*shape)
+    assert torch.equal(bias_act(x, act="relu", gain=1), x.relu())
+
+
 X = torch.zeros(2, 3, 4, 5)
 
 
 @pytest.mark.parametrize(
     ("error", "message", "kwargs"),
     [
-        (ValueError, "bias_act: dim must be within the 4 dimensions of x (got 4)", {"dim": 4}),
-        (ValueError, "bias_act: dim must be within the 4 dimensions of x (got -5)", {"dim": -5}),
+        (ValueError, "bias_act: dim must be within the 4 dimensions of x (got 4)", {"b": torch.zeros(5), "dim": 4}),
+        (ValueError, "bias_act: dim must be within the 4 dimensions of x (got -5)", {"b": torch.zeros(5), "dim": -5}),
         (TypeError, "bias_act: dim must be an integer (got 1.0)", {"dim": 1.0}),
         (ValueError, "bias_act: b must have shape [3], the length of dimension 1 of x (got shape (4,))", {"b": torch.zeros(4)}),
         (ValueError, "bias_act: b must have shape [3], the length of dimension 1 of x (got shape (1, 3))", {"b": torch.zeros(1, 3)}),
@@ -230,6 +244,4 @@ def test_rejects_images(implementation):
     assert_rejects(TypeError, "bias_act: x must be a tensor (got float)", bias_act, 1.0)
     assert_rejects(TypeError, "bias_act: x must be of a floating-point dtype (got torch.int32)", bias_act, X.int())
     assert_rejects(TypeError, "bias_act: x must be of a floating-point dtype (got torch.complex64)", bias_act, X.cfloat())
-    assert_rejects(
-        ValueError, "bias_act: b needs an x with at least 1 dimension (got a 0-dimensional x)", bias_act, X.sum(), X[0, :, 0, 0], 0
-    )
+    assert_rejects(ValueError, "bias_act: dim must be within the 0 dimensions of x (got 0)", bias_act, X.sum(), X[0, :, 0, 0], 0)

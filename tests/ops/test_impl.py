@@ -125,6 +125,7 @@ def test_explain(native):
 
 def test_explain_rejects():
     assert_rejects(ValueError, f"explain: op_name must be one of {', '.join(NAMES)} (got 'conv2d')", explain, "conv2d")
+    assert_rejects(TypeError, "explain: tensors must be tensors (got 3)", explain, "bias_act", 3)
 
 
 def test_cpu_variant_switches_and_reports(native):

@@ -76,6 +76,9 @@ def test_setup_filter_leaves_its_argument():
         (ValueError, "normalize needs taps with a sum other than 0 (got [[1.0, -1.0]])", {"f": [[1, -1]]}),
         (ValueError, "gain of a separable filter must be at least 0 (got -1.0)", {"f": [1.0] * 8, "gain": -1}),
         (TypeError, "gain must be a real number (got '2')", {"f": [1, 2], "gain": "2"}),
+        (TypeError, "flip_filter must be True or False (got 'no')", {"f": [1, 2], "flip_filter": "no"}),
+        (TypeError, "normalize must be True or False (got None)", {"f": [1, 2], "normalize": None}),
+        (ValueError, "device must name a device of this torch (got 'nope')", {"f": [1, 2], "device": "nope"}),
     ],
 )
 def test_setup_filter_rejects(error, message, kwargs):

@@ -117,6 +117,14 @@ def test_weights_of_another_network(saved, tmp_path):
         load_generator(tmp_path / "other.pt")
 
 
+def test_weights_that_do_not_fit_their_own_config(saved):
+    path, state = saved
+    content = load_checkpoint(path)
+    for name, part in (("D", {}), ("g_optimizer", {"state": {}, "param_groups": []})):
+        with pytest.raises(CheckpointError, match=f"checkpoint: {name} must fit the networks of the checkpoint's own config"):
+            state.load_state_dict({**content, name: part})
+
+
 def test_keeps_the_newest_and_finds_them_by_number(saved, tmp_path):
     state = torch.load(saved[0], weights_only=True)
     for images in (8, 16, 1_000_000_000, 999_999_999):

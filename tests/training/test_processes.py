@@ -56,6 +56,14 @@ def test_two_processes_equal_one(make_trainer, data_path, tmp_path, float64):
             torch.testing.assert_close(two[name][key], value, rtol=1e-10, atol=1e-10, msg=lambda text, at=f"{name}.{key}": f"{at}: {text}")
 
 
+def test_half_an_environment_is_refused(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ValueError, match="^train: RANK and WORLD_SIZE need MASTER_ADDR beside them, as torchrun sets them$"):
+        Processes.from_environment()
+
+
 def test_alone_without_torchruns_environment(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     processes = Processes.from_environment()
