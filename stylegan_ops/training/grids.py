@@ -76,12 +76,13 @@ class SnapshotGrid:
     Args:
         resolution: width of the images, pixels.
         z_dim: size of the latents.
-        c_dim: number of classes; row i of the grid shows class i mod c_dim. 0 without classes.
+        c_dim: number of classes; row i of the grid shows class i mod c_dim, and up to 16 classes have a row each. 0 without classes.
         seed: the run's seed.
     """
 
     def __init__(self, resolution: int, z_dim: int, c_dim: int, seed: int) -> None:
         self.columns, rows = grid_shape(resolution)
+        rows = max(rows, min(c_dim, 16))
         self.z = torch.randn(self.columns * rows, z_dim, generator=generator(seed, "grid"))
         classes = torch.arange(rows).repeat_interleave(self.columns)
         self.c = torch.nn.functional.one_hot(classes % c_dim, c_dim).float() if c_dim > 0 else None

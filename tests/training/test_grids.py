@@ -53,6 +53,11 @@ def test_snapshots_show_the_same_images_and_leave_the_random_stream():
     assert not torch.equal(first, SnapshotGrid(8, 4, 3, seed=2).draw(G, precision="float32", batch_size=24))
 
 
+@pytest.mark.parametrize(("resolution", "classes", "rows"), [(8, 10, 10), (8, 30, 16), (256, 10, 10), (256, 2, 2)])
+def test_every_class_has_a_row(resolution, classes, rows):
+    assert sorted(set(SnapshotGrid(resolution, 4, classes, seed=1).c.argmax(1).tolist())) == list(range(rows))
+
+
 def test_rows_are_classes():
     grid = SnapshotGrid(8, 4, 3, seed=1)
     assert grid.c.view(8, 16, 3).argmax(2).tolist() == [[row % 3] * 16 for row in range(8)]
