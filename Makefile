@@ -11,6 +11,7 @@ TEST_WORKERS := 2
 ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
 ENV := $(or $(ACTIVE),.venv)
 BIN := $(ENV)/bin/
+CPP = $(filter csrc/%,$(SOURCES)) $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp)
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
 # A stamp says what was installed into which environment; one that is older than an environment made anew counts for nothing.
@@ -78,17 +79,17 @@ test-matrix: test-wheel
 	.ci/test-package $(PYTHON) torch==2.10.0 dist/*.tar.gz
 
 bench: $(STAMP)-build
-	for file in $(filter-out %/harness.py %/baseline.py,$(wildcard benchmarks/*.py)); do $(BIN)python $$file || exit 1; done
+	for file in $(filter-out benchmarks/harness.py benchmarks/baseline.py benchmarks/cuda% benchmarks/gpu%,$(wildcard benchmarks/*.py)); do $(BIN)python $$file || exit 1; done
 
 lint: $(STAMP)-dev
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
-	$(BIN)clang-format --dry-run --Werror $(filter csrc/%,$(SOURCES))
+	$(BIN)clang-format --dry-run --Werror $(CPP)
 
 format: $(STAMP)-dev
 	$(BIN)ruff check --fix .
 	$(BIN)ruff format .
-	$(BIN)clang-format -i $(filter csrc/%,$(SOURCES))
+	$(BIN)clang-format -i $(CPP)
 
 clean:
 	rm -rf build dist *.egg-info stylegan_ops/_build_info.json stylegan_ops/*.so

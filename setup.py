@@ -4,7 +4,7 @@
 (target 2.10), so that a library built with one torch loads on every later one. The environment decides:
 
     STYLEGAN_OPS_NATIVE=0        no compiled library: the package runs on its plain PyTorch references
-    STYLEGAN_OPS_CUDA=auto|1|0   auto builds the CUDA library where a fitting nvcc is, 1 demands it, 0 leaves it out
+    STYLEGAN_OPS_CUDA=auto|1|0   auto builds the CUDA library where torch has CUDA and nvcc fits, 1 demands it, 0 leaves it out
     CXX, CFLAGS, CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS   as everywhere
 
 What was decided, and why, goes to stylegan_ops/_build_info.json, where `stylegan-ops doctor` reads it.
@@ -54,7 +54,8 @@ CXX_FLAGS += ["-DSTYLEGAN_OPS_X86_VARIANTS"] if X86 else []
 # NaN and infinity keep their meaning, so no -ffast-math. -fno-wrapv undoes a flag of Python's own that keeps loops from being vectorised.
 # GCC takes a buffer that one loop fills and the next one reads for uninitialised.
 KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fno-wrapv", "-Wno-maybe-uninitialized"]
-NVCC_FLAGS = ["-O3", "-std=c++20", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-Xcompiler=-fvisibility=hidden"]
+NVCC_FLAGS = ["-O3", "-std=c++20", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra"]
+NVCC_FLAGS += ["--Werror=all-warnings"] if "-Werror" in os.environ.get("CFLAGS", "") else []  # as CFLAGS does for the C++ compiler
 CUDA_DEFINES = ["-DSTYLEGAN_OPS_BACKEND_CUDA", "-DUSE_CUDA"]  # USE_CUDA: torch's headers declare the current stream only then
 CUDA_ARCHITECTURES = ["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0"]
 
@@ -103,10 +104,8 @@ def decide_cuda(cpu: Decision) -> Decision:
 
 
 def fitting_nvcc() -> Decision:
-    if not sources("csrc/cuda/*.cu"):
-        return Decision(False, "this version has no CUDA kernels; CUDA tensors run on the reference")
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    nvcc = shutil.which(f"{home}/bin/nvcc" if home else "nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    nvcc = shutil.which(f"{home}/bin/nvcc") if home else shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
     if nvcc is None:
         return Decision(False, "no nvcc was found when the package was built (PATH, CUDA_HOME, /usr/local/cuda)")
     version = re.search(r"release ((\d+)\.\d+)", first_line(nvcc, "--version"))
@@ -114,6 +113,8 @@ def fitting_nvcc() -> Decision:
         return Decision(False, f"{nvcc} --version did not say its version when the package was built")
     if torch.version.hip:
         return Decision(False, f"torch {torch.__version__} is a ROCm build")
+    if torch.version.cuda is None and os.environ.get("STYLEGAN_OPS_CUDA") != "1":
+        return Decision(False, f"torch {torch.__version__} is built without CUDA and could not load it")
     if torch.version.cuda and torch.version.cuda.split(".")[0] != version[2]:
         return Decision(False, f"nvcc {version[1]} does not fit torch {torch.__version__}, which was built with CUDA {torch.version.cuda}")
     # torch looks for it only where it was itself built with CUDA. nvcc on PATH may be a script that calls the real one, so ask it.
@@ -199,9 +200,10 @@ class BuildLibraries(cpp_extension.BuildExtension):
         write_build_info(self.distribution, ROOT / PACKAGE if self.inplace else Path(self.build_lib, PACKAGE))
 
     def build_extension(self, extension) -> None:
-        # A folder that stays makes the next build quick (pip takes a new temporary one each time), and one folder per library keeps
-        # the objects of csrc/ops apart, which both libraries compile, with different flags.
-        self.build_temp = str(ROOT / "build" / "native" / extension.name)
+        # A folder that stays makes the next build quick (pip takes a new temporary one each time). One for each torch, library and list of
+        # architectures keeps objects of other flags apart, above all those of csrc/ops, which both libraries compile.
+        architectures = os.environ["TORCH_CUDA_ARCH_LIST"].replace(";", "_") if extension.name == "stylegan_ops._C_cuda" else ""
+        self.build_temp = str(ROOT / "build" / "native" / torch.__version__ / (extension.name + architectures))
         if extension.name == "stylegan_ops._C":
             extension.extra_objects = [obj for variant in CPU_VARIANTS for obj in self.compile_kernels(extension, variant)]
         super().build_extension(extension)

@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "block.h"
-#include "ops/bias_act.h"
+#include "ops/activation.h"
 
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
@@ -34,80 +34,41 @@ inline float split_exponent(float x, float& r) {
   return bits_to_float((float_to_bits(shifted) + 127u) << 23);
 }
 
-// exp and expm1 of x <= 0: all that the activations need. NaN stays NaN through r.
-inline float exp_negative(float x) {
-  float r;
-  const float scale = split_exponent(x, r);
-  const float y = scale + scale * expm1_core(r);
-  return x < -87.f ? 0.f : y;
-}
-inline float expm1_negative(float x) {
-  float r;
-  const float scale = split_exponent(x, r);
-  return scale * expm1_core(r) + (scale - 1.f);
-}
-inline double exp_negative(double x) { return std::exp(x); }
-inline double expm1_negative(double x) { return std::expm1(x); }
-
-// log(1 + t) on 0 <= t <= 1, by the series of 2 artanh(t / (2 + t)).
-inline float log1p_unit(float t) {
-  const float s = t / (2.f + t), q = s * s;
-  float p = 1.f / 13.f;
-  p = p * q + 1.f / 11.f;
-  p = p * q + 1.f / 9.f;
-  p = p * q + 1.f / 7.f;
-  p = p * q + 1.f / 5.f;
-  p = p * q + 1.f / 3.f;
-  return 2.f * (p * q * s + s);
-}
-inline double log1p_unit(double t) { return std::log1p(t); }
-
-template <typename A>
-inline A sigmoid(A z) {
-  const A e = exp_negative(z > 0 ? -z : z);
-  return (z > 0 ? A(1) : e) / (1 + e);
-}
-
-constexpr double kSeluAlpha = 1.6732632423543772, kSeluScale = 1.0507009873554805;
-
-template <Act ACT, typename A>
-inline A function(A z, A alpha) {
-  if constexpr (ACT == Act::kRelu) return z < 0 ? A(0) : z;
-  if constexpr (ACT == Act::kLrelu) return z > 0 ? z : z * alpha;
-  if constexpr (ACT == Act::kTanh) {
-    const A e = expm1_negative(-2 * (z > 0 ? z : -z));
-    const A t = -e / (2 + e);
-    return z > 0 ? t : -t;
+// Short polynomials, since loops over them are vectorised.
+struct Math {
+  // exp and expm1 of x <= 0: all that the activations need. NaN stays NaN through r.
+  static float exp_negative(float x) {
+    float r;
+    const float scale = split_exponent(x, r);
+    const float y = scale + scale * expm1_core(r);
+    return x < -87.f ? 0.f : y;
   }
-  if constexpr (ACT == Act::kSigmoid) return sigmoid(z);
-  if constexpr (ACT == Act::kElu) return z > 0 ? z : expm1_negative(z > 0 ? A(0) : z);
-  if constexpr (ACT == Act::kSelu) {
-    const A e = A(kSeluAlpha) * expm1_negative(z > 0 ? A(0) : z);
-    return A(kSeluScale) * (z > 0 ? z : e);
+  static float expm1_negative(float x) {
+    float r;
+    const float scale = split_exponent(x, r);
+    return scale * expm1_core(r) + (scale - 1.f);
   }
-  if constexpr (ACT == Act::kSoftplus) {
-    const A tail = log1p_unit(exp_negative(z > 0 ? -z : z));
-    return z > 0 ? z + tail : tail;
-  }
-  if constexpr (ACT == Act::kSwish) return z * sigmoid(z);
-  return z;
-}
+  static double exp_negative(double x) { return std::exp(x); }
+  static double expm1_negative(double x) { return std::expm1(x); }
 
-// h^(k)(u) of the activations that are recovered from their output; for the leaky ReLU, u = z serves as well.
-template <Act ACT, typename A>
-inline A derivative(A u, A alpha, int64_t k) {
-  if constexpr (ACT == Act::kTanh) return k == 0 ? 1 - u * u : k == 1 ? -2 * u : k == 2 ? A(-2) : A(0);
-  if constexpr (ACT == Act::kSigmoid) return k == 0 ? u - u * u : k == 1 ? 1 - 2 * u : k == 2 ? A(-2) : A(0);
-  if constexpr (ACT == Act::kElu) return u > 0 ? (k == 0 ? A(1) : A(0)) : (k == 0 ? 1 + u : k == 1 ? A(1) : A(0));
-  if constexpr (ACT == Act::kSelu)
-    return u > 0 ? (k == 0 ? A(kSeluScale) : A(0)) : (k == 0 ? u + A(kSeluScale * kSeluAlpha) : k == 1 ? A(1) : A(0));
-  if constexpr (ACT == Act::kSoftplus)
-    return k == 0 ? -expm1_negative(-u) : k % 2 == 1 ? exp_negative(-u) : -exp_negative(-u);
-  if (k > 0) return A(0);
-  if constexpr (ACT == Act::kRelu) return u > 0 ? A(1) : A(0);
-  if constexpr (ACT == Act::kLrelu) return u > 0 ? A(1) : alpha;
-  return A(1);
-}
+  // log(1 + t) on 0 <= t <= 1, by the series of 2 artanh(t / (2 + t)).
+  static float log1p_unit(float t) {
+    const float s = t / (2.f + t), q = s * s;
+    float p = 1.f / 13.f;
+    p = p * q + 1.f / 11.f;
+    p = p * q + 1.f / 9.f;
+    p = p * q + 1.f / 7.f;
+    p = p * q + 1.f / 5.f;
+    p = p * q + 1.f / 3.f;
+    return 2.f * (p * q * s + s);
+  }
+  static double log1p_unit(double t) { return std::log1p(t); }
+
+  template <typename A>
+  static A divide(A a, A b) {
+    return a / b;
+  }
+};
 
 // The activation as its output's dtype has it: the clamp is a value that the dtype holds, or the gradient would miss
 // outputs at the clamp.
@@ -139,49 +100,23 @@ inline void activate(const Activation& a, A* v, int n) {
     case Act::kLinear:
       return loop([](A z) { return z; });
     case Act::kRelu:
-      return loop([](A z) { return function<Act::kRelu>(z, A(0)); });
+      return loop([](A z) { return function<Act::kRelu, Math>(z, A(0)); });
     case Act::kLrelu:
-      return loop([alpha](A z) { return function<Act::kLrelu>(z, alpha); });
+      return loop([alpha](A z) { return function<Act::kLrelu, Math>(z, alpha); });
     case Act::kTanh:
-      return loop([](A z) { return function<Act::kTanh>(z, A(0)); });
+      return loop([](A z) { return function<Act::kTanh, Math>(z, A(0)); });
     case Act::kSigmoid:
-      return loop([](A z) { return function<Act::kSigmoid>(z, A(0)); });
+      return loop([](A z) { return function<Act::kSigmoid, Math>(z, A(0)); });
     case Act::kElu:
-      return loop([](A z) { return function<Act::kElu>(z, A(0)); });
+      return loop([](A z) { return function<Act::kElu, Math>(z, A(0)); });
     case Act::kSelu:
-      return loop([](A z) { return function<Act::kSelu>(z, A(0)); });
+      return loop([](A z) { return function<Act::kSelu, Math>(z, A(0)); });
     case Act::kSoftplus:
-      return loop([](A z) { return function<Act::kSoftplus>(z, A(0)); });
+      return loop([](A z) { return function<Act::kSoftplus, Math>(z, A(0)); });
     case Act::kSwish:
-      return loop([](A z) { return function<Act::kSwish>(z, A(0)); });
+      return loop([](A z) { return function<Act::kSwish, Math>(z, A(0)); });
   }
 }
-
-// The n-th derivative of the sigmoid is a polynomial in s = sigmoid(z): P_0 = s, P_(n+1) = (s - s^2) P_n'.
-struct SigmoidPolynomial {
-  static constexpr int kMaxOrder = 12;
-  double coefficient[kMaxOrder + 2] = {0, 1};
-  int degree = 1;
-
-  explicit SigmoidPolynomial(int64_t order) {
-    for (int64_t n = 0; n < order; ++n) {
-      double next[kMaxOrder + 2] = {};
-      for (int i = 1; i <= degree; ++i) {
-        next[i] += i * coefficient[i];
-        next[i + 1] -= i * coefficient[i];
-      }
-      ++degree;
-      std::memcpy(coefficient, next, sizeof(next));
-    }
-  }
-
-  template <typename A>
-  A operator()(A s) const {
-    A p = coefficient[degree];
-    for (int i = degree - 1; i >= 0; --i) p = p * s + A(coefficient[i]);
-    return p;
-  }
-};
 
 // v = v * d^k/dref^k (da/dz), in place.
 template <typename A>
@@ -193,11 +128,11 @@ inline void differentiate(const Activation& a, int64_t k, const A* ref, A* v, in
   }
   const A alpha = a.alpha, gain = a.gain, clamp = a.clamp;
   if (a.act == Act::kSwish) {  // swish^(n) = n sigmoid^(n-1) + z sigmoid^(n), with n = k + 1
-    const SigmoidPolynomial lower(k), upper(k + 1);
+    const SigmoidPolynomial<Math> lower(k), upper(k + 1);
     auto loop = [&](auto h) {
 #pragma GCC ivdep
       for (int i = 0; i < n; ++i) {
-        const A z = ref[i], s = sigmoid(z);
+        const A z = ref[i], s = sigmoid<Math>(z);
         v[i] = std::fabs(z * s * gain) >= clamp ? A(0) : v[i] * gain * h(z, s);
       }
     };
@@ -208,8 +143,8 @@ inline void differentiate(const Activation& a, int64_t k, const A* ref, A* v, in
   const A factor = k == 0 ? gain : k == 1 ? A(1) : static_cast<A>(gain == 0 ? 0.0 : std::pow(a.gain, 1.0 - k));
   if (!keeps_output(a)) {  // a leaky ReLU of negative slope: ref is z
     for (int i = 0; i < n; ++i) {
-      const A y = function<Act::kLrelu>(ref[i], alpha) * gain;
-      v[i] = std::fabs(y) >= clamp ? A(0) : v[i] * factor * derivative<Act::kLrelu>(ref[i], alpha, k);
+      const A y = function<Act::kLrelu, Math>(ref[i], alpha) * gain;
+      v[i] = std::fabs(y) >= clamp ? A(0) : v[i] * factor * derivative<Act::kLrelu, Math>(ref[i], alpha, k);
     }
     return;
   }
@@ -223,9 +158,9 @@ inline void differentiate(const Activation& a, int64_t k, const A* ref, A* v, in
   // The two orders that training needs have loops of their own.
   auto by_order = [&](auto activation) {
     constexpr Act kAct = decltype(activation)::value;
-    if (k == 0) return loop([alpha](A u) { return derivative<kAct>(u, alpha, 0); });
-    if (k == 1) return loop([alpha](A u) { return derivative<kAct>(u, alpha, 1); });
-    return loop([alpha, k](A u) { return derivative<kAct>(u, alpha, k); });
+    if (k == 0) return loop([alpha](A u) { return derivative<kAct, Math>(u, alpha, 0); });
+    if (k == 1) return loop([alpha](A u) { return derivative<kAct, Math>(u, alpha, 1); });
+    return loop([alpha, k](A u) { return derivative<kAct, Math>(u, alpha, k); });
   };
   switch (a.act) {
     case Act::kRelu:

@@ -58,9 +58,13 @@ Tensor bias_act(const Tensor& x, OptionalTensor b, int64_t dim, int64_t act, dou
   p.outer = view.outer, p.channels = view.channels, p.inner = view.inner, p.rows = view.rows;
   p.dtype = dtype_of(x);
   p.activation = activation(act, alpha, gain, clamp);
-  if (x.numel() > 0)
-    torch::stable::parallel_for(0, view.items, grain(view.item_elements()),
-                                [&](int64_t begin, int64_t end) { cpu::bias_act(p, begin, end); });
+  if (x.numel() > 0) {
+    if constexpr (kOnCuda)
+      cuda::launch_bias_act(p, Current(x).stream);
+    else
+      torch::stable::parallel_for(0, view.items, grain(view.item_elements()),
+                                  [&](int64_t begin, int64_t end) { cpu::bias_act(p, begin, end); });
+  }
   return dense(y, out_format);
 }
 
@@ -79,27 +83,39 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& dy, OptionalTensor re
   Tensor dx = empty_dense(dy, sizes_of(dy), format);
   const View view(input, dim, reduce, format);
   const int64_t channels = reduce ? view.channels : 0;
-  Tensor db = zeros(dy, {channels}, accumulate_type(dy));
-  Tensor partial = zeros(dy, {!reduce ? 0 : view.inner == 1 ? view.items * channels : view.items}, ScalarType::Double);
+  // The CUDA kernels write all of db.
+  Tensor db = kOnCuda && dy.numel() > 0 ? empty(dy, {channels}, accumulate_type(dy))
+                                        : zeros(dy, {channels}, accumulate_type(dy));
+  Tensor partial;
+  if (!kOnCuda && reduce)
+    partial = zeros(dy, {view.inner == 1 ? view.items * channels : view.items}, ScalarType::Double);
 
   BiasActBackwardParams p{};
   p.dy = input.const_data_ptr();
   p.ref = ref.has_value() ? ref->const_data_ptr() : nullptr;
   p.dx = dx.mutable_data_ptr();
-  p.partial = reduce ? static_cast<double*>(partial.mutable_data_ptr()) : nullptr;
+  p.partial = !kOnCuda && reduce ? static_cast<double*>(partial.mutable_data_ptr()) : nullptr;
+  p.db = reduce ? db.mutable_data_ptr() : nullptr;
   p.outer = view.outer, p.channels = view.channels, p.inner = view.inner, p.rows = view.rows;
   p.order = order;
   p.dtype = dtype_of(dy);
   p.activation = activation(act, alpha, gain, clamp);
   STD_TORCH_CHECK(ref.has_value() || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)),
                   "bias_act_backward: ref is missing");
-  if (dy.numel() > 0)
-    torch::stable::parallel_for(0, view.items, grain(view.item_elements()),
-                                [&](int64_t begin, int64_t end) { cpu::bias_act_backward(p, begin, end); });
-
-  // The second stage adds the work items' sums in one fixed order, whatever the number of threads. Item i belongs to
-  // channel i % C.
-  if (reduce) add_partial_sums(partial, db);
+  if (dy.numel() > 0) {
+    if constexpr (kOnCuda) {
+      const Current current(dy);
+      const Tensor workspace = empty(dy, {cuda::bias_act_backward_workspace(p)}, ScalarType::Byte);
+      p.workspace = workspace.mutable_data_ptr();
+      cuda::launch_bias_act_backward(p, current.stream);
+    } else {
+      torch::stable::parallel_for(0, view.items, grain(view.item_elements()),
+                                  [&](int64_t begin, int64_t end) { cpu::bias_act_backward(p, begin, end); });
+      // The second stage adds the work items' sums in one fixed order, whatever the number of threads. Item i belongs
+      // to channel i % C.
+      if (reduce) add_partial_sums(partial, db);
+    }
+  }
   return {dense(dx, out_format), db};
 }
 

@@ -36,7 +36,9 @@ struct BiasActBackwardParams {
   const void* dy;   // [outer, C, inner]
   const void* ref;  // [outer, C, inner]: a(z) or z, see keeps_output; null for linear without a clamp
   void* dx;         // [outer, C, inner]
-  double* partial;  // sums of dx: [work items, C] where inner == 1, else [work items]; null: not wanted
+  double* partial;  // CPU: sums of dx, [work items, C] where inner == 1, else [work items]; null: not wanted
+  void* db;         // CUDA: [C] in the accumulation dtype, or null
+  void* workspace;  // CUDA: of bias_act_backward_workspace(params) bytes
   int64_t outer, channels, inner;
   int64_t rows;
   int64_t order;
@@ -46,5 +48,11 @@ struct BiasActBackwardParams {
 
 STYLEGAN_OPS_CPU_KERNEL(bias_act, BiasActParams)
 STYLEGAN_OPS_CPU_KERNEL(bias_act_backward, BiasActBackwardParams)
+
+namespace cuda {
+void launch_bias_act(const BiasActParams& params, Stream stream);
+void launch_bias_act_backward(const BiasActBackwardParams& params, Stream stream);
+int64_t bias_act_backward_workspace(const BiasActBackwardParams& params);  // all but workspace is set
+}  // namespace cuda
 
 }  // namespace stylegan_ops

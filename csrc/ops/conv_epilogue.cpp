@@ -26,10 +26,26 @@ int64_t noise_samples(const OptionalTensor& noise, int64_t n) {
   return noise->size(0);
 }
 
-Tensor reduced(const Tensor& partial, std::vector<int64_t> size, ScalarType dtype) {
-  Tensor total = zeros(partial, std::move(size), dtype);
-  add_partial_sums(partial, total);
-  return total;
+// The work items and the second stage, which adds their sums: for scale sample by sample. `small` are the gradients of
+// scale, noise, strength and bias, null where they are not wanted.
+void backward_on_cpu(ConvEpilogueBackwardParams& p, const Tensor& dout, std::array<Tensor*, 4> small) {
+  const int64_t n = p.samples, c = p.channels, rows = n * p.runs;
+  const std::array<int64_t, 4> terms{rows * c, n * p.pixels, rows, rows * c};
+  std::array<Tensor, 4> partial;
+  const std::array<double**, 4> pointers{&p.partial_scale, &p.partial_noise, &p.partial_strength, &p.partial_bias};
+  for (int i = 0; i < 4; ++i) {
+    if (small[i] == nullptr) continue;
+    partial[i] = zeros(dout, {terms[i]}, ScalarType::Double);
+    *pointers[i] = static_cast<double*>(partial[i].mutable_data_ptr());
+  }
+  torch::stable::parallel_for(0, rows, grain(p.run * c),
+                              [&](int64_t begin, int64_t end) { cpu::conv_epilogue_backward(p, begin, end); });
+  for (int64_t i = 0; small[0] != nullptr && i < n; ++i) {
+    Tensor row = torch::stable::select(*small[0], 0, i);
+    add_partial_sums(torch::stable::narrow(partial[0], 0, i * p.runs * c, p.runs * c), row);
+  }
+  for (int i = 1; i < 4; ++i)
+    if (small[i] != nullptr) add_partial_sums(partial[i], *small[i]);
 }
 
 }  // namespace
@@ -56,15 +72,19 @@ void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor no
   p.y = y.const_data_ptr();
   p.out = out.mutable_data_ptr();
   p.operands = epilogue_operands(y, n, c, pixels, scale, noise, strength, bias, activation);
-  p.pixels = pixels;
+  p.samples = n, p.pixels = pixels;
   p.layout = layout_of(dense_format(y));
   p.run = run_length(c, pixels, p.layout);
   p.runs = p.run == 0 ? 0 : (pixels + p.run - 1) / p.run;
   p.dtype = dtype_of(y);
   if (y.numel() == 0) return;
-  const bool planes = p.layout == Layout::kContiguous;
-  torch::stable::parallel_for(0, planes ? n * c : n * p.runs, grain(planes ? pixels : p.run * c),
-                              [&](int64_t begin, int64_t end) { cpu::conv_epilogue(p, begin, end); });
+  if constexpr (kOnCuda) {
+    cuda::launch_conv_epilogue(p, Current(y).stream);
+  } else {
+    const bool planes = p.layout == Layout::kContiguous;
+    torch::stable::parallel_for(0, planes ? n * c : n * p.runs, grain(planes ? pixels : p.run * c),
+                                [&](int64_t begin, int64_t end) { cpu::conv_epilogue(p, begin, end); });
+  }
 }
 
 Tensor conv_epilogue(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength,
@@ -103,15 +123,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
   p.layout = layout_of(format);
   p.run = run_length(c, pixels, p.layout);
   p.runs = (pixels + p.run - 1) / p.run;
-  p.channels = c, p.pixels = pixels;
-  const int64_t samples = noise_samples(noise, n), rows = n * p.runs;
+  p.samples = n, p.channels = c, p.pixels = pixels;
+  const int64_t samples = noise_samples(noise, n);
   p.noise_stride = samples == n && n > 1 ? pixels : 0;
-  const auto sums = [&](bool wanted, int64_t numel) { return zeros(dout, {wanted ? numel : 0}, ScalarType::Double); };
-  const Tensor scale_sums = sums(wants_scale, rows * c), bias_sums = sums(wants_bias, rows * c);
-  const Tensor strength_sums = sums(wants_strength, rows), noise_sums = sums(wants_noise, n * pixels);
-  const auto pointer = [](bool wanted, const Tensor& t) {
-    return wanted ? static_cast<double*>(t.mutable_data_ptr()) : nullptr;
-  };
   p.dout = grad.const_data_ptr();
   p.ref = ref.has_value() ? ref->const_data_ptr() : nullptr;
   p.y = y.has_value() ? y->const_data_ptr() : nullptr;
@@ -119,29 +133,32 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
   p.noise = operand(noise, dout, samples * pixels, "conv_epilogue: noise");
   p.strength = operand(strength, dout, 1, "conv_epilogue: noise_strength");
   p.dy = dy.mutable_data_ptr();
-  p.partial_scale = pointer(wants_scale, scale_sums);
-  p.partial_bias = pointer(wants_bias, bias_sums);
-  p.partial_strength = pointer(wants_strength, strength_sums);
-  p.partial_noise = pointer(wants_noise, noise_sums);
   p.dtype = dtype_of(dout);
-  if (dout.numel() > 0)
-    torch::stable::parallel_for(0, rows, grain(p.run * c),
-                                [&](int64_t begin, int64_t end) { cpu::conv_epilogue_backward(p, begin, end); });
 
-  // The second stage: sums of the runs' rows, for scale sample by sample.
-  const ScalarType small = accumulate_type(dout);
-  Tensor dscale = zeros(dout, wants_scale ? std::vector<int64_t>{n, c} : std::vector<int64_t>{0}, small);
-  if (wants_scale) {
-    for (int64_t i = 0; i < n; ++i) {
-      Tensor row = torch::stable::select(dscale, 0, i);
-      add_partial_sums(torch::stable::narrow(const_cast<Tensor&>(scale_sums), 0, i * p.runs * c, p.runs * c), row);
+  // The small gradients, empty where they are not wanted. The CUDA kernels write all of each.
+  const auto small = [&](bool wanted, std::vector<int64_t> size) {
+    if (!wanted) size = {0};
+    return kOnCuda && dout.numel() > 0 ? empty(dout, std::move(size), accumulate_type(dout))
+                                       : zeros(dout, std::move(size), accumulate_type(dout));
+  };
+  Tensor dscale = small(wants_scale, {n, c}), dnoise = small(wants_noise, {samples, 1, dout.size(2), dout.size(3)});
+  Tensor dstrength = small(wants_strength, {}), dbias = small(wants_bias, {c});
+  if (dout.numel() > 0) {
+    if constexpr (kOnCuda) {
+      const Current current(dout);
+      const auto pointer = [](bool wanted, Tensor& t) { return wanted ? t.mutable_data_ptr() : nullptr; };
+      p.dscale = pointer(wants_scale, dscale), p.dnoise = pointer(wants_noise, dnoise);
+      p.dstrength = pointer(wants_strength, dstrength), p.dbias = pointer(wants_bias, dbias);
+      const Tensor workspace = empty(dout, {cuda::conv_epilogue_backward_workspace(p)}, ScalarType::Byte);
+      p.workspace = workspace.mutable_data_ptr();
+      cuda::launch_conv_epilogue_backward(p, current.stream);
+    } else {
+      backward_on_cpu(p, dout,
+                      {wants_scale ? &dscale : nullptr, wants_noise ? &dnoise : nullptr,
+                       wants_strength ? &dstrength : nullptr, wants_bias ? &dbias : nullptr});
     }
   }
-  const auto total = [&](bool wanted, const Tensor& partial, std::vector<int64_t> size) {
-    return wanted ? reduced(partial, std::move(size), small) : zeros(dout, {0}, small);
-  };
-  return {dy, dscale, total(wants_noise, noise_sums, {samples, 1, dout.size(2), dout.size(3)}),
-          total(wants_strength, strength_sums, {}), total(wants_bias, bias_sums, {c})};
+  return {dy, dscale, dnoise, dstrength, dbias};
 }
 
 }  // namespace stylegan_ops

@@ -23,7 +23,7 @@ struct ConvEpilogueParams {
   const void* y;  // [N, C, pixels] or [N, pixels, C]
   void* out;      // like y; may be y itself
   EpilogueOperands operands;
-  int64_t pixels;
+  int64_t samples, pixels;
   int64_t run, runs;  // pixels in a run, runs in a sample
   Layout layout;
   DType dtype;
@@ -32,18 +32,26 @@ struct ConvEpilogueParams {
 // dz = dout * da/dz, then dy = dz * scale and the sums. A work item is a run of pixels of one sample in both layouts;
 // each leaves its sums in a row of its own, and a second stage adds the rows in a fixed order.
 struct ConvEpilogueBackwardParams {
-  const void* dout;          // [N, C, pixels] or [N, pixels, C]
-  const void* ref;           // like dout: what da/dz is a function of (see bias_act.h), or null for linear
-  const void* y;             // like dout: the epilogue's input, or null where no gradient of scale is wanted
-  const void* scale;         // [N, C], or null
-  const void* noise;         // [N or 1, pixels], or null
-  const void* strength;      // [], or null
-  void* dy;                  // like dout
+  const void* dout;      // [N, C, pixels] or [N, pixels, C]
+  const void* ref;       // like dout: what da/dz is a function of (see bias_act.h), or null for linear
+  const void* y;         // like dout: the epilogue's input, or null where no gradient of scale is wanted
+  const void* scale;     // [N, C], or null
+  const void* noise;     // [N or 1, pixels], or null
+  const void* strength;  // [], or null
+  void* dy;              // like dout
+  // CPU: what the work items leave, for a second stage on the host.
   double* partial_scale;     // [N, runs, C]: sums of dz * y, or null
   double* partial_bias;      // [N, runs, C]: sums of dz, or null
   double* partial_strength;  // [N, runs]: sums of dz * noise, or null
   double* partial_noise;     // [N, pixels]: sums of dz * strength over the channels, or null
-  int64_t channels, pixels;
+  // CUDA: the sums themselves, of the accumulation dtype or null, and what blocks leave for the second stage.
+  void* dscale;     // [N, C]
+  void* dbias;      // [C]
+  void* dstrength;  // []
+  void* dnoise;     // [N or 1, pixels]
+  void* workspace;  // of conv_epilogue_backward_workspace(params) bytes
+  int64_t order;    // 0; bias_act_backward, which runs on the same kernel, has others
+  int64_t samples, channels, pixels;
   int64_t noise_stride;
   int64_t run, runs;
   Layout layout;
@@ -53,5 +61,11 @@ struct ConvEpilogueBackwardParams {
 
 STYLEGAN_OPS_CPU_KERNEL(conv_epilogue, ConvEpilogueParams)
 STYLEGAN_OPS_CPU_KERNEL(conv_epilogue_backward, ConvEpilogueBackwardParams)
+
+namespace cuda {
+void launch_conv_epilogue(const ConvEpilogueParams& params, Stream stream);
+void launch_conv_epilogue_backward(const ConvEpilogueBackwardParams& params, Stream stream);
+int64_t conv_epilogue_backward_workspace(const ConvEpilogueBackwardParams& params);  // all but workspace is set
+}  // namespace cuda
 
 }  // namespace stylegan_ops

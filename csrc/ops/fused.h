@@ -17,10 +17,32 @@ EpilogueOperands epilogue_operands(const Tensor& like, int64_t n, int64_t c, int
 void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength,
                         OptionalTensor bias, const Activation& activation, Tensor& out);
 
+// upfirdn2d without resampling, then the epilogue: what stands behind a transposed convolution.
+Tensor upfirdn2d_epilogue(const Tensor& x, const Tensor& f, const std::vector<int64_t>& padding, double gain,
+                          OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
+                          const Activation& activation);
+
 // Filters the image of n x c x height x width that a stride-2 transposed convolution left as phases, then the epilogue.
 // `padding` is that of upfirdn2d; the result is channels_last and of `like`'s dtype.
 Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int64_t, 4> size, const Tensor& f,
                         const std::vector<int64_t>& padding, double gain, OptionalTensor scale, OptionalTensor noise,
                         OptionalTensor bias, const Activation& activation);
+
+// A strided convolution, or a transposed one of weights [I, O, K_h, K_w].
+struct ConvGeometry {
+  int64_t stride, pad_y, pad_x;
+  bool transposed;
+};
+
+// Whether the CUDA library's own convolution serves these weights better than cuDNN's; never in the CPU library.
+bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g);
+
+// clamp(act(conv(styles * x, weight) * scale + noise + bias) * gain) [N, O, size...] in channels_last, by that one.
+Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
+                  const std::array<int64_t, 2>& size, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
+                  const Activation& activation);
+
+// The gradient of conv(styles * x, weight) in the square weights, contiguous.
+Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps, const ConvGeometry& g);
 
 }  // namespace stylegan_ops

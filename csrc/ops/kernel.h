@@ -22,6 +22,12 @@ bool select_variant(int64_t variant);  // false where it was not built or this m
 bool has_bfloat16();  // whether this machine multiplies bfloat16 in hardware
 
 }  // namespace cpu
+
+namespace cuda {
+
+using Stream = void*;  // a cudaStream_t
+
+}  // namespace cuda
 }  // namespace stylegan_ops
 
 // Declares the kernel `cpu::NAME(params, begin, end)`, which does the work items [begin, end) in the variant in use.

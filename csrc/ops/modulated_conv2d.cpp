@@ -31,12 +31,7 @@ Tensor gather_taps(const Tensor& w, int64_t last_y, int64_t last_x, int64_t step
   return out;
 }
 
-struct Geometry {
-  int64_t stride, pad_y, pad_x;
-  bool transposed;
-};
-
-Tensor convolution(const Tensor& x, const Tensor& w, const Geometry& g, int64_t extra_y, int64_t extra_x) {
+Tensor convolution(const Tensor& x, const Tensor& w, const ConvGeometry& g, int64_t extra_y, int64_t extra_x) {
   using torch::stable::detail::from;
   using Ints = std::vector<int64_t>;
   return call<9>(
@@ -87,8 +82,11 @@ Tensor demodulation_coefficients(const Tensor& weight, Tensor styles, bool trans
   p.dtype = dtype_of(w);
   Tensor scale = empty(w, {p.samples, p.out_channels}, accumulate_type(w));
   p.scale = scale.mutable_data_ptr();
-  torch::stable::parallel_for(0, p.out_channels, grain(p.in_channels * p.taps),
-                              [&](int64_t begin, int64_t end) { cpu::demodulation(p, begin, end); });
+  if constexpr (kOnCuda)
+    cuda::launch_demodulation(p, Current(w).stream);
+  else
+    torch::stable::parallel_for(0, p.out_channels, grain(p.in_channels * p.taps),
+                                [&](int64_t begin, int64_t end) { cpu::demodulation(p, begin, end); });
   return scale;
 }
 
@@ -138,7 +136,7 @@ struct TransposedPhases {
   }
 };
 
-Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const Geometry& g, int64_t extra_y, int64_t extra_x) {
+Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const ConvGeometry& g, int64_t extra_y, int64_t extra_x) {
   const TransposedPhases four(x, w, x.scalar_type());
   InterleaveParams p{};
   p.phases = four.phases;
@@ -163,13 +161,15 @@ void check_weight(const Tensor& x, const Tensor& weight, bool transposed) {
   STD_TORCH_CHECK(weight.numel() > 0, "modulated_conv2d: weight must have elements");
 }
 
-// The library's transposed convolutions are up to twice as slow as its dense ones: each is made of dense ones where
-// that is exact.
-Tensor any_convolution(const Tensor& x, const Tensor& w, const Geometry& g, int64_t extra_y, int64_t extra_x) {
-  const int64_t kh = w.size(2), kw = w.size(3);
-  if (g.transposed && g.stride == 2 && kh > 1 && kw > 1) return transposed_by_phases(x, w, g, extra_y, extra_x);
-  if (g.transposed && g.stride == 1 && g.pad_y < kh && g.pad_x < kw && extra_y == 0 && extra_x == 0)
-    return convolution(x, gather_taps(w, kh - 1, kw - 1, 1), {1, kh - 1 - g.pad_y, kw - 1 - g.pad_x, false}, 0, 0);
+// The library's transposed convolutions are up to twice as slow on the CPU as its dense ones: each is made of dense
+// ones where that is exact.
+Tensor any_convolution(const Tensor& x, const Tensor& w, const ConvGeometry& g, int64_t extra_y, int64_t extra_x) {
+  if constexpr (!kOnCuda) {
+    const int64_t kh = w.size(2), kw = w.size(3);
+    if (g.transposed && g.stride == 2 && kh > 1 && kw > 1) return transposed_by_phases(x, w, g, extra_y, extra_x);
+    if (g.transposed && g.stride == 1 && g.pad_y < kh && g.pad_x < kw && extra_y == 0 && extra_x == 0)
+      return convolution(x, gather_taps(w, kh - 1, kw - 1, 1), {1, kh - 1 - g.pad_y, kw - 1 - g.pad_x, false}, 0, 0);
+  }
   return convolution(x, w, g, extra_y, extra_x);
 }
 
@@ -178,9 +178,19 @@ Tensor any_convolution(const Tensor& x, const Tensor& w, const Geometry& g, int6
 Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor styles, int64_t stride, int64_t pad_y,
                         int64_t pad_x, bool transposed, int64_t extra_y, int64_t extra_x) {
   check_weight(x, weight, transposed);
+  const ConvGeometry g{stride, pad_y, pad_x, transposed};
+  if (uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3), g)) {
+    const auto side = [&](int d, int64_t pad, int64_t extra) {
+      return transposed ? (x.size(d) - 1) * stride - 2 * pad + weight.size(d) + extra
+                        : (x.size(d) + 2 * pad - weight.size(d)) / stride + 1;
+    };
+    const Tensor y = fused_conv(x, weight, styles, g, {side(2, pad_y, extra_y), side(3, pad_x, extra_x)}, std::nullopt,
+                                std::nullopt, std::nullopt, activation(0, 0, 1, -1));
+    return torch::stable::contiguous(y, conv_format(x));
+  }
   const ScalarType dtype = compute_type(x);
   const Tensor input = as(modulate(x, styles, dense_format(x)), dtype), w = as(weight, dtype);
-  const Tensor y = any_convolution(input, w, {stride, pad_y, pad_x, transposed}, extra_y, extra_x);
+  const Tensor y = any_convolution(input, w, g, extra_y, extra_x);
   return as(torch::stable::contiguous(y, conv_format(x)), x.scalar_type());
 }
 
@@ -198,6 +208,20 @@ Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, Optiona
   const Activation a = activation(act, alpha, gain, clamp);
   OptionalTensor scale;
   if (demodulate) scale = demodulation_coefficients(weight, *styles, up == 2, eps);
+  const ConvGeometry g = up == 2 ? ConvGeometry{2, 0, 0, true} : ConvGeometry{stride, padding[2], padding[0], false};
+  if (uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
+    Tensor y;
+    if (up == 2) {
+      const std::array<int64_t, 2> size{(x.size(2) - 1) * 2 + weight.size(2), (x.size(3) - 1) * 2 + weight.size(3)};
+      y = fused_conv(x, weight, styles, g, size, std::nullopt, std::nullopt, std::nullopt, activation(0, 0, 1, -1));
+      y = upfirdn2d_epilogue(y, *f, padding, 4, scale, noise, bias, a);
+    } else {
+      const std::array<int64_t, 2> size{(x.size(2) + 2 * padding[2] - weight.size(2)) / stride + 1,
+                                        (x.size(3) + 2 * padding[0] - weight.size(3)) / stride + 1};
+      y = fused_conv(x, weight, styles, g, size, scale, noise, bias, a);
+    }
+    return torch::stable::contiguous(y, conv_format(x));
+  }
   if (up == 1 && is_narrow(x, weight, stride, padding)) {
     Tensor y = as(narrow_convolution(x, weight, styles), x.scalar_type());
     conv_epilogue_into(y, scale, noise, std::nullopt, bias, a, y);
@@ -205,12 +229,17 @@ Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, Optiona
   }
   const Tensor input = as(modulate(x, styles, dense_format(x)), compute_type(x)), w = as(weight, compute_type(x));
   if (up == 2) {
-    const TransposedPhases four(input, w, x.scalar_type());
-    const std::array<int64_t, 4> size{x.size(0), weight.size(1), four.height, four.width};
-    return torch::stable::contiguous(upfirdn2d_phases(x, four.phases, size, *f, padding, 4, scale, noise, bias, a),
-                                     conv_format(x));
+    Tensor y;
+    if constexpr (kOnCuda) {
+      y = dense(convolution(input, w, g, 0, 0), conv_format(x));
+      y = upfirdn2d_epilogue(y, *f, padding, 4, scale, noise, bias, a);
+    } else {
+      const TransposedPhases four(input, w, x.scalar_type());
+      const std::array<int64_t, 4> size{x.size(0), weight.size(1), four.height, four.width};
+      y = upfirdn2d_phases(x, four.phases, size, *f, padding, 4, scale, noise, bias, a);
+    }
+    return torch::stable::contiguous(y, conv_format(x));
   }
-  const Geometry g{stride, padding[2], padding[0], false};
   Tensor y = as(torch::stable::contiguous(convolution(input, w, g, 0, 0), conv_format(x)), x.scalar_type());
   conv_epilogue_into(y, scale, noise, std::nullopt, bias, a, y);
   return y;
@@ -220,6 +249,9 @@ Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor
                                int64_t kernel_x, int64_t stride, int64_t pad_y, int64_t pad_x, bool transposed) {
   using torch::stable::detail::from;
   using Ints = std::vector<int64_t>;
+  const ConvGeometry g{stride, pad_y, pad_x, transposed};
+  if (x.numel() > 0 && dy.numel() > 0 && uses_fused_conv(x, dy.size(1), kernel_y, kernel_x, g))
+    return fused_conv_weight(x, dy, styles, kernel_y, g);
   const MemoryFormat format = dense_format(x);
   const ScalarType dtype = compute_type(x);
   Tensor input = as(modulate(x, styles, format), dtype), grad = as(dense(dy, format), dtype);

@@ -3,6 +3,7 @@
 // scaling in front and everything behind are conv_epilogue's.
 #pragma once
 
+#include "conv_epilogue.h"
 #include "kernel.h"
 
 namespace stylegan_ops {
@@ -47,5 +48,71 @@ struct DemodulationParams {
 STYLEGAN_OPS_CPU_KERNEL(demodulation, DemodulationParams)
 STYLEGAN_OPS_CPU_KERNEL(interleave, InterleaveParams)
 STYLEGAN_OPS_CPU_KERNEL(gather_taps, GatherTapsParams)
+
+// The CUDA kernels, all in channels_last. A "transposed" convolution has stride 2 and the output size that is asked
+// for.
+
+// Weights in the kernel's layout: out[tap, o, i] = w(o, i, tap), in rows of packed_channels(i), zeros behind them.
+struct PackWeightParams {
+  const void* w;  // float32 or of `dtype`, with the strides below, in elements; they may be negative
+  void* out;      // [kernel_y * kernel_x, O, packed channels]
+  int64_t stride_o, stride_i, stride_y, stride_x;
+  int64_t in_channels, out_channels, kernel_y, kernel_x;
+  bool from_float32;
+  DType dtype;
+};
+
+// y = clamp(act(conv(styles * x, w) * scale + noise * strength + bias) * gain).
+struct FusedConvParams {
+  const void* x;       // [N, height, width, I]
+  const void* w;       // [kernel * kernel, O, packed channels]: see PackWeightParams
+  const void* styles;  // [N, I] in the accumulation dtype, or null for 1
+  void* y;             // [N, out_height, out_width, O]
+  void* workspace;     // cuda::fused_conv_workspace(params) bytes
+  int64_t samples, height, width, in_channels;
+  int64_t out_height, out_width, out_channels;
+  int64_t kernel, stride, pad_y, pad_x;  // kernel: 1 or 3
+  bool transposed;
+  bool tf32;  // whether float32 may be multiplied on tensor cores
+  EpilogueOperands epilogue;
+  DType dtype;
+};
+
+// dw(o, i, tap) = sum over pixels of (scale * dy) * (styles * x): the gradient of a strided convolution's weights; that
+// of a transposed one's is the same with the two images exchanged.
+struct FusedConvWeightParams {
+  const void* x;       // [N, height, width, I]
+  const void* dy;      // [N, out_height, out_width, O]
+  const void* styles;  // [N, I] in the accumulation dtype, or null for 1
+  const void* scale;   // [N, O] in the accumulation dtype, or null for 1
+  void* dw;            // in the dtype, with the strides below, in elements
+  void* workspace;     // cuda::fused_conv_weight_workspace(params) bytes, at most 64 MiB
+  int64_t stride_o, stride_i, stride_y, stride_x;
+  int64_t samples, height, width, in_channels;
+  int64_t out_height, out_width, out_channels;
+  int64_t kernel, stride, pad_y, pad_x;  // kernel: 1 or 3
+  bool tf32;
+  DType dtype;
+};
+
+namespace cuda {
+
+void launch_demodulation(const DemodulationParams& params, Stream stream);
+
+// The length of the packed weights' rows: whole chunks of 64 bytes.
+inline int64_t packed_channels(int64_t channels, DType dtype) {
+  const int64_t chunk = dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 16 : 32;
+  return (channels + chunk - 1) / chunk * chunk;
+}
+
+void launch_pack_weight(const PackWeightParams& params, Stream stream);
+
+int64_t fused_conv_workspace(const FusedConvParams& params);  // of the current device
+void launch_fused_conv(const FusedConvParams& params, Stream stream);
+
+int64_t fused_conv_weight_workspace(const FusedConvWeightParams& params);
+void launch_fused_conv_weight(const FusedConvWeightParams& params, Stream stream);
+
+}  // namespace cuda
 
 }  // namespace stylegan_ops

@@ -31,10 +31,16 @@ Tensor run(const Tensor& x, const Tensor* dy, int64_t dim, double eps) {
   p.runs = p.run == 0 ? 0 : (p.inner + p.run - 1) / p.run;
   p.eps = eps;
   p.dtype = dtype_of(x);
-  if (x.numel() > 0)
-    torch::stable::parallel_for(0, p.outer * p.runs, grain(p.channels * p.run), [&](int64_t begin, int64_t end) {
-      dy == nullptr ? cpu::pixel_norm(p, begin, end) : cpu::pixel_norm_backward(p, begin, end);
-    });
+  if (x.numel() > 0) {
+    if constexpr (kOnCuda) {
+      const Current current(x);
+      dy == nullptr ? cuda::launch_pixel_norm(p, current.stream) : cuda::launch_pixel_norm_backward(p, current.stream);
+    } else {
+      torch::stable::parallel_for(0, p.outer * p.runs, grain(p.channels * p.run), [&](int64_t begin, int64_t end) {
+        dy == nullptr ? cpu::pixel_norm(p, begin, end) : cpu::pixel_norm_backward(p, begin, end);
+      });
+    }
+  }
   return dense(y, out_format);
 }
 

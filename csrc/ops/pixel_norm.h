@@ -20,4 +20,9 @@ struct PixelNormParams {
 STYLEGAN_OPS_CPU_KERNEL(pixel_norm, PixelNormParams)
 STYLEGAN_OPS_CPU_KERNEL(pixel_norm_backward, PixelNormParams)
 
+namespace cuda {
+void launch_pixel_norm(const PixelNormParams& params, Stream stream);
+void launch_pixel_norm_backward(const PixelNormParams& params, Stream stream);
+}  // namespace cuda
+
 }  // namespace stylegan_ops

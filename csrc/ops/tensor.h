@@ -2,6 +2,8 @@
 // the arguments before.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -20,9 +22,21 @@
 #include "bias_act.h"
 #include "kernel.h"
 
+// This folder is compiled once for each library. In the one of the other device a branch of `if constexpr (kOnCuda)` is
+// not compiled at all, so that neither needs the other's kernels.
+#ifdef STYLEGAN_OPS_BACKEND_CUDA
+#define STYLEGAN_OPS_DEVICE CUDA
+#else
 #define STYLEGAN_OPS_DEVICE CPU
+#endif
 
 namespace stylegan_ops {
+
+#ifdef STYLEGAN_OPS_BACKEND_CUDA
+constexpr bool kOnCuda = true;
+#else
+constexpr bool kOnCuda = false;
+#endif
 
 using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
@@ -129,6 +143,20 @@ inline void add_partial_sums(const Tensor& partial, Tensor& total) {
       static_cast<float*>(total.mutable_data_ptr())[j] = static_cast<float>(sums[j]);
   }
 }
+
+// Makes the tensor's device the current one, and gives its current stream: what a launch needs.
+class Current {
+ public:
+  explicit Current(const torch::stable::Tensor& t) : guard_(t.get_device_index()) {
+#ifdef STYLEGAN_OPS_BACKEND_CUDA
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+#endif
+  }
+  cuda::Stream stream = nullptr;
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+};
 
 // Work items per thread, at least, so that a thread is worth its start.
 inline int64_t grain(int64_t elements_per_item) {

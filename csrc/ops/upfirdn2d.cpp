@@ -7,29 +7,39 @@
 namespace stylegan_ops {
 namespace {
 
-// The filter as the kernel wants it, in double: correlation order, gain included, separated where it is an outer
+void check_filter(const Tensor& f, const Tensor& x) {
+  STD_TORCH_CHECK((f.dim() == 1 || f.dim() == 2) && f.numel() > 0, "upfirdn2d: f must have 1 or 2 dimensions");
+  STD_TORCH_CHECK(f.scalar_type() == ScalarType::Double || f.scalar_type() == ScalarType::Float,
+                  "upfirdn2d: f must be float32 or float64");
+  STD_TORCH_CHECK(f.is_cpu() == x.is_cpu() && f.is_cuda() == x.is_cuda(), "upfirdn2d: f must be on the device of x");
+}
+
+// The filter as the CPU's kernel wants it, in double: correlation order, gain included, separated where it is an outer
 // product.
 struct Taps {
   int64_t width, height;
   std::vector<double> x, y, full;
 
-  Taps(const Tensor& f, bool flip_filter, double gain, bool exact) {
-    STD_TORCH_CHECK(f.is_cpu() && (f.dim() == 1 || f.dim() == 2) && f.numel() > 0,
-                    "upfirdn2d: f must be a CPU tensor of 1 or 2 dimensions");
+  Taps(const Tensor& f, const Tensor& x, bool flip_filter, double gain) {
+    check_filter(f, x);
     const Tensor dense_f = torch::stable::contiguous(f);
     std::vector<double> taps(f.numel());
     const bool is_double = f.scalar_type() == ScalarType::Double;
-    STD_TORCH_CHECK(is_double || f.scalar_type() == ScalarType::Float, "upfirdn2d: f must be float32 or float64");
     for (int64_t i = 0; i < f.numel(); ++i)
       taps[i] = is_double ? static_cast<const double*>(dense_f.const_data_ptr())[i]
                           : static_cast<const float*>(dense_f.const_data_ptr())[i];
     if (!flip_filter) std::reverse(taps.begin(), taps.end());
     width = f.size(f.dim() - 1), height = f.size(0);
     if (f.dim() == 1)
-      x = y = taps;
-    else if (!separate(taps, exact ? 1e-15 : 1e-7))
+      this->x = y = taps;
+    else if (!separate(taps, x.scalar_type() == ScalarType::Double ? 1e-15 : 1e-7))
       full = std::move(taps);
-    for (double& tap : full.empty() ? x : full) tap *= gain;
+    for (double& tap : full.empty() ? this->x : full) tap *= gain;
+  }
+
+  void fill(Upfirdn2dParams& p) const {
+    (full.empty() ? p.tap_x : p.tap) = full.empty() ? x.data() : full.data();
+    p.tap_y = full.empty() ? y.data() : nullptr;
   }
 
   // full = y x^T, found from the row and the column of the largest tap.
@@ -52,6 +62,25 @@ struct Taps {
   }
 };
 
+// The filter as it lies on the device, where only a kernel may read it: the host would have to wait.
+struct DeviceTaps {
+  Tensor f;
+  int64_t width, height;
+  bool flip_filter;
+  double gain;
+
+  DeviceTaps(const Tensor& f, const Tensor& x, bool flip_filter, double gain)
+      : f(f), width(f.size(f.dim() - 1)), height(f.size(0)), flip_filter(flip_filter), gain(gain) {
+    check_filter(f, x);
+    if (f.scalar_type() != accumulate_type(x)) this->f = torch::stable::to(f, accumulate_type(x));
+    this->f = torch::stable::contiguous(this->f);
+  }
+
+  void fill(Upfirdn2dParams& p) const { p.filter = {f.const_data_ptr(), f.dim() == 1, flip_filter, gain}; }
+};
+
+using Filter = std::conditional_t<kOnCuda, DeviceTaps, Taps>;
+
 ResampleAxis axis(int64_t in, int64_t up, int64_t down, int64_t before, int64_t after, int64_t taps) {
   constexpr int64_t kLimit = int64_t{1} << 31;
   STD_TORCH_CHECK(up >= 1 && down >= 1 && up < kLimit && down < kLimit && std::abs(before) < kLimit &&
@@ -63,11 +92,25 @@ ResampleAxis axis(int64_t in, int64_t up, int64_t down, int64_t before, int64_t 
   return {in, (padded - taps) / down + 1, up, down, before, taps};
 }
 
-void run(Upfirdn2dParams& p, const Taps& taps) {
-  (taps.full.empty() ? p.tap_x : p.tap) = taps.full.empty() ? taps.x.data() : taps.full.data();
-  p.tap_y = taps.full.empty() ? taps.y.data() : nullptr;
-  torch::stable::parallel_for(0, p.images * p.y_axis.out, grain(p.x_axis.out * p.pixel * 2),
-                              [&](int64_t begin, int64_t end) { cpu::upfirdn2d(p, begin, end); });
+// An image and its output as the kernel sees them.
+void set_images(Upfirdn2dParams& p, const Tensor& image, Tensor& out, MemoryFormat format) {
+  const bool channels_last = format == MemoryFormat::ChannelsLast;
+  p.x = image.const_data_ptr();
+  p.out = out.mutable_data_ptr();
+  p.images = channels_last ? out.size(0) : out.size(0) * out.size(1);
+  p.pixel = channels_last ? out.size(1) : 1;
+  p.dtype = dtype_of(out);
+}
+
+void run(Upfirdn2dParams& p, const Filter& filter, const Tensor& out) {
+  if (out.numel() == 0) return;
+  filter.fill(p);
+  if constexpr (kOnCuda) {
+    cuda::launch_upfirdn2d(p, Current(out).stream);
+  } else {
+    torch::stable::parallel_for(0, p.images * p.y_axis.out, grain(p.x_axis.out * p.pixel * 2),
+                                [&](int64_t begin, int64_t end) { cpu::upfirdn2d(p, begin, end); });
+  }
 }
 
 }  // namespace
@@ -78,39 +121,51 @@ Tensor upfirdn2d(const Tensor& x, const Tensor& f, std::vector<int64_t> up, std:
                   "upfirdn2d: bad arguments");
   const MemoryFormat format = dense_format(x);
   const Tensor input = dense(x, format);
-  const Taps taps(f, flip_filter, gain, x.scalar_type() == ScalarType::Double);
+  const Filter filter(f, x, flip_filter, gain);
   Upfirdn2dParams p{};
-  p.x_axis = axis(x.size(3), up[0], down[0], padding[0], padding[1], taps.width);
-  p.y_axis = axis(x.size(2), up[1], down[1], padding[2], padding[3], taps.height);
+  p.x_axis = axis(x.size(3), up[0], down[0], padding[0], padding[1], filter.width);
+  p.y_axis = axis(x.size(2), up[1], down[1], padding[2], padding[3], filter.height);
   Tensor out = empty_dense(x, {x.size(0), x.size(1), p.y_axis.out, p.x_axis.out}, format);
-  const bool channels_last = format == MemoryFormat::ChannelsLast;
-  p.x = input.const_data_ptr();
-  p.out = out.mutable_data_ptr();
-  p.images = channels_last ? x.size(0) : x.size(0) * x.size(1);
-  p.pixel = channels_last ? x.size(1) : 1;
-  p.dtype = dtype_of(x);
-  if (out.numel() > 0) run(p, taps);
+  set_images(p, input, out, format);
+  run(p, filter, out);
+  return out;
+}
+
+Tensor upfirdn2d_epilogue(const Tensor& x, const Tensor& f, const std::vector<int64_t>& padding, double gain,
+                          OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
+                          const Activation& activation) {
+  const MemoryFormat format = dense_format(x);
+  const Tensor input = dense(x, format);
+  const Filter filter(f, x, false, gain);
+  Upfirdn2dParams p{};
+  p.x_axis = axis(x.size(3), 1, 1, padding[0], padding[1], filter.width);
+  p.y_axis = axis(x.size(2), 1, 1, padding[2], padding[3], filter.height);
+  Tensor out = empty_dense(x, {x.size(0), x.size(1), p.y_axis.out, p.x_axis.out}, format);
+  OptionalTensor strength;
+  const EpilogueOperands epilogue =
+      epilogue_operands(x, x.size(0), x.size(1), p.y_axis.out * p.x_axis.out, scale, noise, strength, bias, activation);
+  set_images(p, input, out, format);
+  p.epilogue = &epilogue;
+  run(p, filter, out);
   return out;
 }
 
 Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int64_t, 4> size, const Tensor& f,
                         const std::vector<int64_t>& padding, double gain, OptionalTensor scale, OptionalTensor noise,
                         OptionalTensor bias, const Activation& activation) {
-  const Taps taps(f, false, gain, like.scalar_type() == ScalarType::Double);
+  const Filter filter(f, like, false, gain);
   const auto [n, c, height, width] = size;
   Upfirdn2dParams p{};
-  p.x_axis = axis(width, 1, 1, padding[0], padding[1], taps.width);
-  p.y_axis = axis(height, 1, 1, padding[2], padding[3], taps.height);
+  p.x_axis = axis(width, 1, 1, padding[0], padding[1], filter.width);
+  p.y_axis = axis(height, 1, 1, padding[2], padding[3], filter.height);
   Tensor out = empty_dense(like, {n, c, p.y_axis.out, p.x_axis.out}, MemoryFormat::ChannelsLast);
   OptionalTensor strength;
   const EpilogueOperands epilogue =
       epilogue_operands(like, n, c, p.y_axis.out * p.x_axis.out, scale, noise, strength, bias, activation);
-  p.out = out.mutable_data_ptr();
-  p.images = n, p.pixel = c;
-  p.phases = &phases;
+  set_images(p, out, out, MemoryFormat::ChannelsLast);
+  p.phases = &phases;  // in place of x
   p.epilogue = &epilogue;
-  p.dtype = dtype_of(like);
-  if (out.numel() > 0) run(p, taps);
+  run(p, filter, out);
   return out;
 }
 

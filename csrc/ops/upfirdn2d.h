@@ -16,6 +16,14 @@ struct ResampleAxis {
   int64_t taps;
 };
 
+// The filter as the user gave it: what a kernel reads that cannot have the host look at device memory.
+struct DeviceFilter {
+  const void* f;     // [taps] (both axes) or [y_axis.taps, x_axis.taps], of the accumulation dtype
+  bool one_axis;     // f is [taps]
+  bool correlation;  // the taps lie in correlation order; else they are to be reversed
+  double gain;
+};
+
 // An image is seen as `images` of in_y x in_x pixels of `pixel` adjacent elements: [N * C] planes with pixel == 1 in
 // the contiguous layout, N images with pixel == C in channels_last. A work item is one output row of one image.
 struct Upfirdn2dParams {
@@ -24,6 +32,7 @@ struct Upfirdn2dParams {
   const double* tap_x;  // [x_axis.taps] for a separable filter, in correlation order, gain included; else null
   const double* tap_y;  // [y_axis.taps], or null
   const double* tap;    // [y_axis.taps, x_axis.taps] for any other filter, or null
+  DeviceFilter filter;  // in place of the three, for CUDA
   int64_t images, pixel;
   ResampleAxis x_axis, y_axis;
   const Phases* phases;              // the input as a transposed convolution left it, in place of x; channels_last only
@@ -32,5 +41,9 @@ struct Upfirdn2dParams {
 };
 
 STYLEGAN_OPS_CPU_KERNEL(upfirdn2d, Upfirdn2dParams)
+
+namespace cuda {
+void launch_upfirdn2d(const Upfirdn2dParams& params, Stream stream);
+}
 
 }  // namespace stylegan_ops

@@ -1,0 +1,107 @@
+// Tensor side of the CUDA library's fused convolution (csrc/cuda/modulated_conv2d.cuh), and the one rule that says
+// where it runs in place of cuDNN's.
+#include <atomic>
+
+#include "fused.h"
+#include "tensor.h"
+
+namespace stylegan_ops {
+namespace {
+
+enum Choice : int64_t { kByRule, kLibrary, kFused };
+std::atomic<int64_t> choice{kByRule};
+constexpr int64_t kMostPixels = 2040, kMostElements = int64_t{1} << 31;  // a side's and an image's, of the kernels
+
+Tensor bytes(const Tensor& like, int64_t size) { return empty(like, {size}, ScalarType::Byte); }
+
+}  // namespace
+
+bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g) {
+  if constexpr (kOnCuda) {
+    const int64_t side = std::max(x.size(2), x.size(3)) * (g.transposed ? 2 : 1);
+    const bool possible = kernel_y == kernel_x && (kernel_y == 1 || kernel_y == 3) &&
+                          (g.transposed ? g.stride == 2 && kernel_y == 3 : g.stride == 1 || g.stride == 2) &&
+                          side < kMostPixels &&
+                          x.size(0) * side * side * std::max(x.size(1), out_channels) < kMostElements;
+    if (!possible || choice == kLibrary) return false;
+    if (choice == kFused) return true;
+    // Few channels at a high resolution wait for memory, where the fusion saves passes; the others for arithmetic,
+    // where cuDNN is at home. float32 stays with cuDNN, which knows PyTorch's settings for TF32.
+    return x.element_size() == 2 && side >= 256 && std::max(x.size(1), out_channels) <= 128;
+  }
+  return false;
+}
+
+Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
+                  const std::array<int64_t, 2>& size, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
+                  const Activation& activation) {
+  const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
+  Tensor y = empty_dense(x, {n, out, size[0], size[1]}, MemoryFormat::ChannelsLast);
+  if constexpr (kOnCuda) {
+    const Current current(x);
+    const Tensor input = torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
+    const DType dtype = dtype_of(x);
+    PackWeightParams pack{};
+    pack.w = weight.const_data_ptr();
+    pack.stride_o = weight.stride(g.transposed ? 1 : 0), pack.stride_i = weight.stride(g.transposed ? 0 : 1);
+    pack.stride_y = weight.stride(2), pack.stride_x = weight.stride(3);
+    pack.in_channels = in, pack.out_channels = out, pack.kernel_y = taps, pack.kernel_x = taps;
+    pack.from_float32 = weight.scalar_type() == ScalarType::Float;
+    pack.dtype = dtype;
+    const Tensor packed =
+        empty_dense(x, {taps * taps, out, cuda::packed_channels(in, dtype)}, MemoryFormat::Contiguous);
+    pack.out = packed.mutable_data_ptr();
+    cuda::launch_pack_weight(pack, current.stream);
+
+    OptionalTensor strength;
+    FusedConvParams p{};
+    p.x = input.const_data_ptr(), p.w = packed.const_data_ptr(), p.y = y.mutable_data_ptr();
+    p.styles = operand(styles, x, n * in, "modulated_conv2d: styles");
+    p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
+    p.out_height = size[0], p.out_width = size[1], p.out_channels = out;
+    p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
+    p.epilogue = epilogue_operands(x, n, out, size[0] * size[1], scale, noise, strength, bias, activation);
+    p.dtype = dtype;
+    const Tensor workspace = bytes(x, cuda::fused_conv_workspace(p));
+    p.workspace = workspace.mutable_data_ptr();
+    cuda::launch_fused_conv(p, current.stream);
+  }
+  return y;
+}
+
+Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps,
+                         const ConvGeometry& g) {
+  // The gradient of a transposed convolution's weights is that of the strided one with the images exchanged; the styles
+  // then belong to the one that is taken for dy.
+  const Tensor &image = g.transposed ? dy : x, &grad = g.transposed ? x : dy;
+  Tensor dw = empty_dense(x, {grad.size(1), image.size(1), taps, taps}, MemoryFormat::Contiguous);
+  if constexpr (kOnCuda) {
+    const Current current(x);
+    const Tensor from = torch::stable::contiguous(image, MemoryFormat::ChannelsLast);
+    const Tensor to = torch::stable::contiguous(grad, MemoryFormat::ChannelsLast);
+    FusedConvWeightParams p{};
+    p.x = from.const_data_ptr(), p.dy = to.const_data_ptr(), p.dw = dw.mutable_data_ptr();
+    (g.transposed ? p.scale : p.styles) = operand(styles, x, x.size(0) * x.size(1), "modulated_conv2d: styles");
+    p.stride_o = dw.stride(0), p.stride_i = dw.stride(1), p.stride_y = dw.stride(2), p.stride_x = dw.stride(3);
+    p.samples = x.size(0), p.height = image.size(2), p.width = image.size(3), p.in_channels = image.size(1);
+    p.out_height = grad.size(2), p.out_width = grad.size(3), p.out_channels = grad.size(1);
+    p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x;
+    p.dtype = dtype_of(x);
+    const Tensor workspace = bytes(x, cuda::fused_conv_weight_workspace(p));
+    p.workspace = workspace.mutable_data_ptr();
+    cuda::launch_fused_conv_weight(p, current.stream);
+  }
+  return dw;
+}
+
+}  // namespace stylegan_ops
+
+#ifdef STYLEGAN_OPS_BACKEND_CUDA
+namespace {
+void set_convolution(int64_t value) { stylegan_ops::choice = value; }
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, CompositeExplicitAutograd, m) {
+  m.impl("set_convolution", TORCH_BOX(&set_convolution));
+}
+#endif

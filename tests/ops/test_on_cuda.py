@@ -1,0 +1,208 @@
+"""Every op on CUDA tensors: the native kernels of the device against the reference in float64 on the CPU, forward and backward, to the
+second derivative. The shapes are small, since the device may be an emulator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from support import DTYPES, LAYOUTS, SIXTEEN_BIT, assert_close_in_norm, assert_same_layout, gradcheck, gradgradcheck, leaf, randn
+
+from stylegan_ops import bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d, use_impl
+from stylegan_ops.ops.bias_act import ACTIVATIONS
+
+pytestmark = pytest.mark.cuda
+BLUR = setup_filter([1, 3, 3, 1])
+LOPSIDED = setup_filter([[1, 2, 0], [3, 4, 5], [0, 1, 7], [2, 2, 2]])
+SEPARABLE = setup_filter([1.0, 2, 3, 4, 5, 4, 3, 2, 2], separable=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call: `function(*tensors)` of tensors with these shapes, the first of them an image."""
+
+    function: Callable[..., torch.Tensor]
+    shapes: tuple[tuple[int, ...], ...]
+    kwargs: dict = field(default_factory=dict)
+    terms: int = 100  # operations behind one result
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+        on = tensors[0].device
+        return self.function(*tensors, **{k: v.to(on) if isinstance(v, torch.Tensor) else v for k, v in self.kwargs.items()})
+
+
+def epilogue(y, scale, noise, strength, bias, **kwargs):
+    return conv_epilogue(y, scale, noise, strength, bias, **kwargs)
+
+
+def layer(x, weight, styles, noise, bias, **kwargs):
+    return modulated_conv2d(x, weight, styles, noise, bias=bias, **kwargs)
+
+
+SMOOTH = {"act": "swish", "gain": 1.3}
+CASES = {
+    **{f"bias_act {act}": Case(bias_act, ((2, 7, 5, 9), (7,)), {"act": act}) for act in ACTIVATIONS},
+    "bias_act clamp": Case(bias_act, ((3, 8, 4, 6), (8,)), {"act": "lrelu", "clamp": 0.7}),
+    "bias_act 2-D": Case(bias_act, ((5, 33), (33,)), {"act": "lrelu"}),
+    "bias_act last": Case(bias_act, ((3, 4, 2, 33), (33,)), {"dim": 3, "act": "tanh"}),
+    "conv_epilogue": Case(epilogue, ((2, 7, 5, 9), (2, 7), (2, 1, 5, 9), (1,), (7,)), SMOOTH),
+    "conv_epilogue 16": Case(epilogue, ((2, 16, 4, 4), (2, 16), (4, 4), (1,), (16,)), {"act": "lrelu", "clamp": 0.9}),
+    "pixel_norm": Case(pixel_norm, ((2, 33, 5, 3),)),
+    "pixel_norm wide": Case(pixel_norm, ((1, 512, 2, 4),), terms=600),
+    "pixel_norm 2-D": Case(pixel_norm, ((3, 129),), terms=200),
+    "upfirdn2d up": Case(upfirdn2d, ((2, 3, 7, 9),), {"f": BLUR, "up": 2, "padding": [2, 1, 2, 1], "gain": 4}),
+    "upfirdn2d down": Case(upfirdn2d, ((2, 8, 9, 8),), {"f": BLUR, "down": 2, "padding": 1}),
+    "upfirdn2d filter": Case(upfirdn2d, ((2, 5, 8, 17),), {"f": BLUR, "padding": [2, 1, 2, 1]}),
+    "upfirdn2d any": Case(upfirdn2d, ((1, 3, 7, 5),), {"f": LOPSIDED, "up": [3, 2], "down": [2, 1], "padding": [-1, 4, 3, -2]}),
+    "upfirdn2d flip": Case(upfirdn2d, ((1, 8, 6, 6),), {"f": LOPSIDED, "padding": 2, "flip_filter": True}),
+    "upfirdn2d separable": Case(upfirdn2d, ((1, 4, 11, 12),), {"f": SEPARABLE, "up": 2, "down": 2, "padding": 4}),
+    "modulated_conv2d": Case(layer, ((2, 5, 6, 7), (6, 5, 3, 3), (2, 5), (2, 1, 6, 7), (6,)), {"padding": 1, **SMOOTH}, terms=200),
+    "modulated_conv2d up": Case(
+        layer,
+        ((2, 8, 4, 5), (16, 8, 3, 3), (2, 8), (8, 10), (16,)),
+        {"up": 2, "padding": 1, "resample_filter": BLUR, "flip_weight": False, **SMOOTH},
+        terms=300,
+    ),
+    "modulated_conv2d down": Case(
+        layer, ((2, 8, 8, 6), (4, 8, 3, 3), (2, 8), (4, 3), (4,)), {"down": 2, "padding": 1, "resample_filter": BLUR, **SMOOTH}, terms=300
+    ),
+    "modulated_conv2d toRGB": Case(
+        layer, ((2, 16, 5, 4), (3, 16, 1, 1), (2, 16), (5, 4), (3,)), {"demodulate": False, "clamp": 256}, terms=100
+    ),
+}
+FUSED = ", fused"  # on the library's own convolution in place of cuDNN's
+NAMES = [*CASES, *(name + FUSED for name in CASES if name.startswith("modulated_conv2d"))]
+SECOND = ("bias_act tanh", "bias_act clamp", "conv_epilogue", "pixel_norm", "upfirdn2d up", "modulated_conv2d up", "modulated_conv2d down")
+
+
+@pytest.fixture(autouse=True)
+def native(request):
+    name = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
+    torch.ops.stylegan_ops.set_convolution(2 if name.endswith(FUSED) else 1)
+    with use_impl("native"):
+        yield
+    torch.ops.stylegan_ops.set_convolution(0)
+
+
+def make(case: Case, dtype: torch.dtype, layout: torch.memory_format) -> list[torch.Tensor]:
+    return [randn(*shape, dtype=dtype, layout=layout if i == 0 else torch.contiguous_format) for i, shape in enumerate(case.shapes)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_matches_float64_reference(name, dtype, layout):
+    case = CASES[name.removesuffix(FUSED)]
+    inputs = make(case, dtype, layout)
+    on_cuda = [leaf(t.cuda()) for t in inputs]
+    exact = [leaf(t.double()) for t in inputs]
+    with torch.no_grad():
+        alone = case(*on_cuda)
+    y = case(*on_cuda)
+    with use_impl("reference"):
+        truth = case(*exact)
+    assert y.is_cuda and y.dtype == dtype
+    roundings = 6 if dtype in SIXTEEN_BIT else 0
+    for what, got in (("result", y), ("result without a graph", alone)):
+        assert_close_in_norm(got.cpu(), truth, dtype=dtype, terms=case.terms, roundings=roundings, what=what)
+        if y.ndim == 4:
+            assert_same_layout(got, on_cuda[0])
+    dy = randn(*truth.shape, dtype=dtype)
+    wanted = torch.autograd.grad(truth, exact, dy.double())
+    found = torch.autograd.grad(y, on_cuda, dy.cuda())
+    # A slope is read from the rounded result: at a kink or a clamp it may be the other one.
+    if not (dtype in SIXTEEN_BIT and ("clamp" in case.kwargs or case.kwargs.get("act") in ("relu", "lrelu", "selu"))):
+        for i, (a, b) in enumerate(zip(found, wanted, strict=True)):
+            what = f"gradient of input {i}"
+            assert_close_in_norm(a.cpu(), b, dtype=dtype, terms=case.terms + dy.numel(), roundings=3 * roundings, what=what)
+
+
+@pytest.mark.parametrize("name", [*SECOND, *(name + FUSED for name in SECOND if name.startswith("modulated_conv2d"))])
+def test_gradients_to_the_second_order(name):
+    case = CASES[name.removesuffix(FUSED)]
+    shapes = [tuple(min(n, 3) if i == 0 and d > 1 else n for d, n in enumerate(shape)) for i, shape in enumerate(case.shapes)]
+    if name.startswith(("conv_epilogue", "modulated")):
+        shapes = case.shapes
+    inputs = [randn(*shape).cuda() for shape in shapes]
+    inputs[0] = inputs[0].contiguous(memory_format=torch.channels_last) if inputs[0].ndim == 4 else inputs[0]
+    fast = {"fast_mode": True}
+    assert torch.autograd.gradcheck(case, [leaf(x) for x in inputs], **fast)
+    assert torch.autograd.gradgradcheck(case, [leaf(x) for x in inputs], **fast)
+
+
+def test_gradcheck_of_every_element():
+    f = BLUR.cuda()
+    for layout in LAYOUTS:
+        x, b = randn(1, 3, 3, 2, layout=layout).cuda(), randn(3).cuda()
+        gradcheck(lambda x, b: bias_act(x, b, act="elu", clamp=0.9), x, b)
+        gradgradcheck(lambda x, b: pixel_norm(bias_act(x, b, act="softplus")), x, b)
+        gradgradcheck(lambda x: upfirdn2d(x, f, up=2, down=3, padding=2).square(), x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_batch(name):
+    case = CASES[name.removesuffix(FUSED)]
+    inputs = [
+        randn(*(0 if n == case.shapes[0][0] and d == 0 and len(shape) > 1 else n for d, n in enumerate(shape))) for shape in case.shapes
+    ]
+    if len(inputs) > 1 and "conv" in name:
+        inputs[1] = randn(*case.shapes[1]) if name.startswith("modulated") else inputs[1]
+    leaves = [leaf(t.float().cuda()) for t in inputs]
+    y = case(*leaves)
+    assert y.shape[0] == 0
+    for gradient, x in zip(torch.autograd.grad(y.sum(), leaves), leaves, strict=True):
+        assert gradient.shape == x.shape and not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN_BIT)
+def test_autocast(dtype):
+    case = CASES["modulated_conv2d up"]
+    leaves = [leaf(t.cuda()) for t in make(case, torch.float32, torch.channels_last)]
+    with torch.autocast("cuda", dtype):
+        y = case(*leaves)
+    assert y.dtype == dtype
+    assert all(g.dtype == torch.float32 for g in torch.autograd.grad(y.sum(), leaves))
+
+
+@pytest.mark.parametrize("name", ["bias_act lrelu", "conv_epilogue", "pixel_norm", "upfirdn2d up", "modulated_conv2d up"])
+def test_compiles(name):
+    case = CASES[name]
+    inputs = [t.cuda() for t in make(case, torch.float32, torch.channels_last)]
+    torch._dynamo.reset()
+    compiled = torch.compile(case, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (compiled, case):
+        leaves = [leaf(t) for t in inputs]
+        y = function(*leaves)
+        results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_the_same_bits_each_time():
+    case = CASES["conv_epilogue"]
+    inputs = [t.cuda() for t in make(case, torch.float32, torch.channels_last)]
+    runs = []
+    for _ in range(2):
+        leaves = [leaf(t) for t in inputs]
+        y = case(*leaves)
+        runs.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_runs_on_the_current_stream():
+    x = randn(2, 8, 4, 4, dtype=torch.float32).cuda()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        y = bias_act(x, act="relu", gain=1)
+    torch.cuda.current_stream().wait_stream(stream)
+    assert torch.equal(y, x.relu())
+
+
+def test_rejects_tensors_of_two_devices():
+    x = randn(2, 3, 4, 4).cuda()
+    with pytest.raises(ValueError, match=r"^bias_act: b must be on the device of the image, cuda:0 \(got cpu\)$"):
+        bias_act(x, torch.zeros(3))
+    with pytest.raises(ValueError, match=r"^upfirdn2d: f must be on the device of the image, cuda:0 \(got cpu\)$"):
+        upfirdn2d(x, BLUR)
