@@ -1,0 +1,161 @@
+// Python's view of the host executor and of the launchers in csrc/cuda: device buffers, the parameter structs, whose
+// pointers take buffers, and a function for each launcher. This library holds no kernel: see host_executor.h.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <sstream>
+#include <tuple>
+
+#include "executor_kernels.h"
+#include "ops/bias_act.h"
+#include "ops/conv_epilogue.h"
+#include "ops/pixel_norm.h"
+#include "ops/upfirdn2d.h"
+
+namespace py = pybind11;
+using namespace stylegan_ops;
+using host_executor::Buffer;
+
+namespace {
+
+// A struct with its fields.
+template <typename P>
+class Struct {
+ public:
+  Struct(py::module_& m, const char* name) : class_(m, name) {
+    class_.def(py::init([] { return P{}; }));
+  }
+
+  template <typename... F>
+  Struct& values(const char* names, F P::*... fields) {
+    std::istringstream stream(names);
+    (value(stream, fields), ...);
+    return *this;
+  }
+
+  // Device pointers: a Buffer or None. Whoever sets it keeps the buffer.
+  template <typename... F>
+  Struct& pointers(const char* names, F* P::*... fields) {
+    std::istringstream stream(names);
+    (pointer(stream, fields), ...);
+    return *this;
+  }
+
+ private:
+  static std::string next(std::istringstream& names) {
+    std::string name;
+    if (!(names >> name)) throw std::logic_error("a field lacks its name");
+    return name;
+  }
+
+  template <typename F>
+  void value(std::istringstream& names, F P::* field) {
+    const std::string name = next(names);
+    if constexpr (std::is_enum_v<F>)
+      class_.def_property(
+          name.c_str(), [field](const P& p) { return static_cast<int>(p.*field); },
+          [field](P& p, int v) { p.*field = static_cast<F>(v); });
+    else
+      class_.def_readwrite(name.c_str(), field);
+  }
+
+  template <typename F>
+  void pointer(std::istringstream& names, F* P::* field) {
+    class_.def_property(next(names).c_str(), nullptr, [field](P& p, const Buffer* b) {
+      p.*field = b == nullptr ? nullptr : static_cast<F*>(static_cast<void*>(b->data()));
+    });
+  }
+
+  py::class_<P> class_;
+};
+
+template <typename P>
+void bind_launcher(py::module_& m, const char* name, void (*launcher)(const P&, cuda::Stream)) {
+  m.def(name, [launcher](const P& p) { launcher(p, nullptr); });
+}
+
+void bind_executor(py::module_& m) {
+  py::class_<Buffer>(m, "Buffer", py::buffer_protocol())
+      .def(py::init([](const std::string& name, size_t bytes, int placement) {
+        return std::make_unique<Buffer>(name, bytes, static_cast<host_executor::Placement>(placement));
+      }))
+      .def_buffer([](Buffer& b) {
+        return py::buffer_info(reinterpret_cast<uint8_t*>(b.data()), static_cast<py::ssize_t>(b.bytes()));
+      });
+  m.def("settings",
+        [](int order, uint64_t seed) { host_executor::settings = {static_cast<host_executor::Order>(order), seed}; });
+  using Size = std::tuple<unsigned, unsigned, unsigned>;
+  m.def("test_kernel", [](const std::string& name, Buffer& x, int n, Size grid, Size block, size_t shared) {
+    const auto size = [](Size s) { return dim3(std::get<0>(s), std::get<1>(s), std::get<2>(s)); };
+    host_executor::launch(name.c_str(), test_kernels().at(name), size(grid), size(block), shared,
+                          reinterpret_cast<unsigned*>(x.data()), n);
+  });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(cuda_on_host, m) {
+  bind_executor(m);
+
+  Struct<Activation>(m, "Activation")
+      .values("act alpha gain clamp", &Activation::act, &Activation::alpha, &Activation::gain, &Activation::clamp);
+
+  using B = BiasActParams;
+  Struct<B>(m, "BiasActParams")
+      .pointers("x b y", &B::x, &B::b, &B::y)
+      .values("outer channels inner dtype activation", &B::outer, &B::channels, &B::inner, &B::dtype, &B::activation);
+  bind_launcher(m, "bias_act", cuda::launch_bias_act);
+
+  using G = BiasActBackwardParams;
+  Struct<G>(m, "BiasActBackwardParams")
+      .pointers("dy ref dx db workspace", &G::dy, &G::ref, &G::dx, &G::db, &G::workspace)
+      .values("outer channels inner order dtype activation", &G::outer, &G::channels, &G::inner, &G::order, &G::dtype,
+              &G::activation);
+  bind_launcher(m, "bias_act_backward", cuda::launch_bias_act_backward);
+  m.def("bias_act_backward_workspace", cuda::bias_act_backward_workspace);
+
+  using N = PixelNormParams;
+  Struct<N>(m, "PixelNormParams")
+      .pointers("x dy y", &N::x, &N::dy, &N::y)
+      .values("outer channels inner eps dtype", &N::outer, &N::channels, &N::inner, &N::eps, &N::dtype);
+  m.attr("PixelNormBackwardParams") = m.attr("PixelNormParams");
+  bind_launcher(m, "pixel_norm", cuda::launch_pixel_norm);
+  bind_launcher(m, "pixel_norm_backward", cuda::launch_pixel_norm_backward);
+
+  using E = EpilogueOperands;
+  Struct<E>(m, "EpilogueOperands")
+      .pointers("scale noise strength bias", &E::scale, &E::noise, &E::strength, &E::bias)
+      .values("channels noise_stride activation", &E::channels, &E::noise_stride, &E::activation);
+
+  using C = ConvEpilogueParams;
+  Struct<C>(m, "ConvEpilogueParams")
+      .pointers("y out", &C::y, &C::out)
+      .values("operands samples pixels layout dtype", &C::operands, &C::samples, &C::pixels, &C::layout, &C::dtype);
+  bind_launcher(m, "conv_epilogue", cuda::launch_conv_epilogue);
+
+  using D = ConvEpilogueBackwardParams;
+  Struct<D>(m, "ConvEpilogueBackwardParams")
+      .pointers("dout ref y scale noise strength dy", &D::dout, &D::ref, &D::y, &D::scale, &D::noise, &D::strength,
+                &D::dy)
+      .pointers("dscale dbias dstrength dnoise workspace", &D::dscale, &D::dbias, &D::dstrength, &D::dnoise,
+                &D::workspace)
+      .values("order samples channels pixels noise_stride layout dtype activation", &D::order, &D::samples,
+              &D::channels, &D::pixels, &D::noise_stride, &D::layout, &D::dtype, &D::activation);
+  bind_launcher(m, "conv_epilogue_backward", cuda::launch_conv_epilogue_backward);
+  m.def("conv_epilogue_backward_workspace", cuda::conv_epilogue_backward_workspace);
+
+  using R = ResampleAxis;
+  Struct<R>(m, "ResampleAxis").values("in out up down pad taps", &R::in, &R::out, &R::up, &R::down, &R::pad, &R::taps);
+
+  using F = DeviceFilter;
+  Struct<F>(m, "DeviceFilter")
+      .pointers("f", &F::f)
+      .values("one_axis correlation gain", &F::one_axis, &F::correlation, &F::gain);
+
+  using U = Upfirdn2dParams;
+  Struct<U>(m, "Upfirdn2dParams")
+      .pointers("x out", &U::x, &U::out)
+      .values("filter images pixel x_axis y_axis epilogue dtype", &U::filter, &U::images, &U::pixel, &U::x_axis,
+              &U::y_axis, &U::epilogue, &U::dtype);
+  bind_launcher(m, "upfirdn2d", cuda::launch_upfirdn2d);
+}
