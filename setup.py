@@ -114,7 +114,7 @@ def fitting_nvcc() -> Decision:
     if torch.version.hip:
         return Decision(False, f"torch {torch.__version__} is a ROCm build")
     if torch.version.cuda is None and os.environ.get("STYLEGAN_OPS_CUDA") != "1":
-        return Decision(False, f"torch {torch.__version__} is built without CUDA and could not load it")
+        return Decision(False, f"the torch of the build, {torch.__version__}, was built without CUDA")
     if torch.version.cuda and torch.version.cuda.split(".")[0] != version[2]:
         return Decision(False, f"nvcc {version[1]} does not fit torch {torch.__version__}, which was built with CUDA {torch.version.cuda}")
     # torch looks for it only where it was itself built with CUDA. nvcc on PATH may be a script that calls the real one, so ask it.
@@ -132,10 +132,11 @@ def default_architectures(nvcc: str) -> str:
     """The present GPUs and code that later ones can translate, or every architecture that nvcc knows where there is no GPU."""
     smi = shutil.which("nvidia-smi")
     answer = subprocess.run([smi, "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True).stdout if smi else ""
-    present = set(re.findall(r"^\d+\.\d+$", answer, re.MULTILINE))
+    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True).stdout.split()
+    found = set(re.findall(r"^\d+\.\d+$", answer, re.MULTILINE))
+    present = {a for a in found if float(a) >= 7.5 and f"sm_{a.replace('.', '')}" in known}
     if present:
         return ";".join([*sorted(present - {"7.5"}), "7.5+PTX"])
-    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True).stdout.split()
     return ";".join(a for a in CUDA_ARCHITECTURES if f"sm_{a.replace('.', '')}" in known) + "+PTX"
 
 

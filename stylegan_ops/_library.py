@@ -69,7 +69,7 @@ def _remedy(reason: str) -> str | None:
     steps = {
         "C++ compiler": "install g++ or clang++ (Debian, Ubuntu: apt install g++), then ",
         "no nvcc": "install the CUDA toolkit (nvcc) or set CUDA_HOME, then ",
-        "built without CUDA": "install a torch with CUDA (https://pytorch.org/get-started/locally), then ",
+        "was built without CUDA": "install a torch with CUDA (https://pytorch.org/get-started/locally), then ",
         "does not fit torch": "install the CUDA toolkit of torch's major version, or a torch for this toolkit, then ",
         "STYLEGAN_OPS_": "unset it, then ",
     }

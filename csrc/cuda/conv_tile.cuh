@@ -4,9 +4,8 @@
 //   taps     ConvTap [9]                where the weights and the pixels of a tap are
 //   outputs  int [phases][positions]    which output pixel a row of the product is, -1: none
 //   table    int [slots]                which pixel of x lies in a slot of the tile, -1: outside of the image
-//   weights  [4][channels][80 bytes]    the taps to come: a stage is one tap of one chunk; at the end, sums on their
-//   way input    [1 or 2][slots][80 bytes]  chunk c (and c + 1, on its way): copied once, scaled once, read by every
-//   tap
+//   weights  [4][channels][80 bytes]    the taps to come, one tap of one chunk a stage; at the end, sums
+//   input    [1 or 2][slots][80 bytes]  chunk c (and c + 1): copied once, scaled once, read by every tap
 //
 // A row of 64 bytes takes 80: eight consecutive rows then begin in eight different groups of four banks, so that
 // ldmatrix and 16-byte loads never conflict. A tap is one more addend in the address of a row. Columns of a strided

@@ -32,8 +32,8 @@ inline void check(cudaError_t error, const char* what) {
     throw std::runtime_error(std::string("stylegan_ops: ") + what + ": " + cudaGetErrorString(error));
 }
 
-// Runs kernel(args...) on the stream. Shared memory beyond 48 KiB is asked for once per kernel and device, so that a
-// captured graph sees launches only.
+// Runs kernel(args...) on the stream. Shared memory beyond 48 KiB has to be asked for, which is a call on the host
+// alone and leaves no trace in a captured graph.
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream,
             const Arguments&... args) {

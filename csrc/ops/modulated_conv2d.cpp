@@ -90,25 +90,30 @@ Tensor demodulation_coefficients(const Tensor& weight, Tensor styles, bool trans
   return scale;
 }
 
-// A 1x1 convolution to a few channels, as an image has: so few weights are modulated instead of the activations, which
-// are then read once, by a product of matrices.
-bool is_narrow(const Tensor& x, const Tensor& weight, int64_t stride, const std::vector<int64_t>& padding) {
-  return weight.size(2) == 1 && weight.size(3) == 1 && weight.size(0) <= 16 && stride == 1 &&
+// A modulated 1x1 convolution to a few channels, as an image has: so few weights are modulated instead of the
+// activations, which are then read once, by a product of matrices.
+bool is_narrow(const Tensor& x, const Tensor& weight, const OptionalTensor& styles, int64_t stride,
+               const std::vector<int64_t>& padding) {
+  return styles.has_value() && weight.size(2) == 1 && weight.size(3) == 1 && weight.size(0) <= 16 && stride == 1 &&
          padding == std::vector<int64_t>(4, 0) && compute_type(x) == accumulate_type(x);
 }
 
-Tensor narrow_convolution(const Tensor& x, const Tensor& weight, const OptionalTensor& styles) {
-  using torch::stable::flatten, torch::stable::matmul, torch::stable::transpose, torch::stable::unsqueeze;
+Tensor narrow_convolution(const Tensor& x, const Tensor& weight, const Tensor& styles) {
+  using torch::stable::flatten, torch::stable::transpose, torch::stable::unsqueeze;
   using torch::stable::detail::from;
   const MemoryFormat format = conv_format(x);
   const ScalarType dtype = accumulate_type(x);
-  const Tensor pixels = flatten(as(dense(x, format), dtype), 2, 3);  // [N, I, H * W]
-  Tensor w = unsqueeze(flatten(as(weight, dtype), 1, 3), 0);         // [1, O, I], with styles [N, O, I]
-  if (styles.has_value()) w = call<2>("aten::mul", "Tensor", {from(w), from(unsqueeze(*styles, 1))});
-  const Tensor y = format == MemoryFormat::Contiguous
-                       ? matmul(w, pixels)
-                       : transpose(matmul(transpose(pixels, 1, 2), transpose(w, 1, 2)), 1, 2);
-  return torch::stable::view(y, std::vector<int64_t>{x.size(0), weight.size(0), x.size(2), x.size(3)});
+  const Tensor pixels = flatten(as(dense(x, format), dtype), 2, 3);                             // [N, I, H * W]
+  const Tensor shared = unsqueeze(flatten(as(weight, dtype), 1, 3), 0);                         // [1, O, I]
+  const Tensor w = call<2>("aten::mul", "Tensor", {from(shared), from(unsqueeze(styles, 1))});  // [N, O, I]
+  const Tensor y = empty(x, {x.size(0), weight.size(0), x.size(2), x.size(3)}, dtype, format);
+  const Tensor out = flatten(y, 2, 3);
+  // The form with `out`: autocast reaches the others from within an op, and would round the modulated weights.
+  if (format == MemoryFormat::Contiguous)
+    call<3>("aten::bmm", "out", {from(w), from(pixels), from(out)});
+  else
+    call<3>("aten::bmm", "out", {from(transpose(pixels, 1, 2)), from(transpose(w, 1, 2)), from(transpose(out, 1, 2))});
+  return y;
 }
 
 // A transposed convolution of stride 2 as four dense ones without a wasted multiplication: phase (a, b) has the taps (2
@@ -154,8 +159,9 @@ Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const ConvGeometry
 }
 
 void check_weight(const Tensor& x, const Tensor& weight, bool transposed) {
-  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && x.scalar_type() == weight.scalar_type(),
-                  "modulated_conv2d: x and weight must fit");
+  STD_TORCH_CHECK(
+      x.dim() == 4 && weight.dim() == 4 && x.scalar_type() == weight.scalar_type() && on_one_device(x, weight),
+      "modulated_conv2d: x and weight must fit");
   STD_TORCH_CHECK(weight.size(transposed ? 0 : 1) == x.size(1),
                   "modulated_conv2d: the channels of x and weight must agree");
   STD_TORCH_CHECK(weight.numel() > 0, "modulated_conv2d: weight must have elements");
@@ -222,8 +228,8 @@ Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, Optiona
     }
     return torch::stable::contiguous(y, conv_format(x));
   }
-  if (up == 1 && is_narrow(x, weight, stride, padding)) {
-    Tensor y = as(narrow_convolution(x, weight, styles), x.scalar_type());
+  if (up == 1 && is_narrow(x, weight, styles, stride, padding)) {
+    Tensor y = as(narrow_convolution(x, weight, *styles), x.scalar_type());
     conv_epilogue_into(y, scale, noise, std::nullopt, bias, a, y);
     return y;
   }
@@ -249,6 +255,9 @@ Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor
                                int64_t kernel_x, int64_t stride, int64_t pad_y, int64_t pad_x, bool transposed) {
   using torch::stable::detail::from;
   using Ints = std::vector<int64_t>;
+  STD_TORCH_CHECK(x.dim() == 4 && dy.dim() == 4 && x.size(0) == dy.size(0) && x.scalar_type() == dy.scalar_type() &&
+                      on_one_device(x, dy),
+                  "modulated_conv2d_weight: x and dy must fit");
   const ConvGeometry g{stride, pad_y, pad_x, transposed};
   if (x.numel() > 0 && dy.numel() > 0 && uses_fused_conv(x, dy.size(1), kernel_y, kernel_x, g))
     return fused_conv_weight(x, dy, styles, kernel_y, g);

@@ -23,7 +23,7 @@
 #include "kernel.h"
 
 // This folder is compiled once for each library. In the one of the other device a branch of `if constexpr (kOnCuda)` is
-// not compiled at all, so that neither needs the other's kernels.
+// left out, so that neither needs the other's kernels.
 #ifdef STYLEGAN_OPS_BACKEND_CUDA
 #define STYLEGAN_OPS_DEVICE CUDA
 #else
@@ -117,10 +117,14 @@ inline const void* operand(OptionalTensor& t, const Tensor& x, int64_t numel, co
   return t->const_data_ptr();
 }
 
+inline bool on_one_device(const Tensor& a, const Tensor& b) {
+  return a.is_cpu() == b.is_cpu() && a.is_cuda() == b.is_cuda() && a.get_device_index() == b.get_device_index();
+}
+
 inline void check_same(const Tensor& a, const Tensor& b, const char* what) {
-  bool same = a.dim() == b.dim() && a.scalar_type() == b.scalar_type();
+  bool same = a.dim() == b.dim() && a.scalar_type() == b.scalar_type() && on_one_device(a, b);
   for (int64_t d = 0; same && d < a.dim(); ++d) same = a.size(d) == b.size(d);
-  STD_TORCH_CHECK(same, "stylegan_ops: ", what, " must have the same shape and dtype");
+  STD_TORCH_CHECK(same, "stylegan_ops: ", what, " must have the same shape, dtype and device");
 }
 
 inline Activation activation(int64_t act, double alpha, double gain, double clamp) {

@@ -73,7 +73,7 @@ class SynthesisNetwork(nn.Module):
         super().__init__()
         channels = _channels("SynthesisNetwork", img_resolution, channel_base, channel_max)
         check_choice("SynthesisNetwork", "architecture", architecture, ARCHITECTURES)
-        self.w_dim = w_dim
+        self.w_dim = w_dim = check_positive_int("SynthesisNetwork", "w_dim", w_dim)
         self.img_resolution = img_resolution
         self.img_channels = check_positive_int("SynthesisNetwork", "img_channels", img_channels)
         self.resolutions = list(channels)

@@ -67,7 +67,8 @@ def modulated_conv2d(
         ValueError, TypeError: for arguments outside these rules.
         RuntimeError: with `impl="native"` where there is no kernel.
 
-    Differentiable to any order in x, weight, styles, noise and bias.
+    Differentiable to any order in x, weight, styles, noise and bias. In 16 bits `d` is made of the weights as x's dtype rounds them where
+    nothing asks for a gradient, else of the weights as they are.
     Source: Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 to 3.
     """
     op = "modulated_conv2d"
@@ -78,7 +79,8 @@ def modulated_conv2d(
     padding = resampled_padding(padding, f, up, down)
     check_bool(op, "demodulate", demodulate)
     check_bool(op, "flip_weight", flip_weight)
-    if not check_real(op, "eps", eps) >= 0:
+    eps = check_real(op, "eps", eps)
+    if not eps >= 0:
         raise ValueError(f"{op}: eps must be at least 0 (got {eps})")
     activation = check_activation(op, act, alpha, gain, clamp)
     height, width = output_size(x, weight, f, up, down, padding)

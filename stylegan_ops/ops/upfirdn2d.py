@@ -75,7 +75,10 @@ def setup_filter(
     f = f * gain ** (f.ndim / 2)
     if not bool(torch.isfinite(f).all()):
         raise ValueError(f"setup_filter: f and gain must give finite taps (got {f.tolist()})")
-    return f.to(device)
+    try:
+        return f.to(device)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"setup_filter: device must be one that this torch can use (got '{device}': {error})") from error
 
 
 def upfirdn2d(
@@ -171,6 +174,7 @@ def pair(op: str, name: str, value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def four_paddings(op: str, padding: int | Sequence[int]) -> tuple[int, int, int, int]:
+    padding = padding.tolist() if hasattr(padding, "tolist") else padding
     values = list(padding) if isinstance(padding, Sequence) and not isinstance(padding, str) else [padding] * 2
     if any(isinstance(v, bool) or not isinstance(v, numbers.Integral) for v in values):
         raise TypeError(f"{op}: padding must consist of integers (got {padding!r})")

@@ -146,6 +146,18 @@ def test_compiles_for_inference(implementation):
         torch.testing.assert_close(compiled(*inputs), compiled_case(*inputs))
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_autocast_without_gradients(native, kernel_size):
+    """What a 1x1 convolution to a few channels multiplies stays in float32: its modulated weights may be beyond float16's range."""
+    x, weight, styles = (randn(*shape, dtype=torch.float32) for shape in ((1, 64, 4, 4), (3, 64, kernel_size, kernel_size), (1, 64)))
+    x, weight, styles = x * 1e-3, weight * 300, styles * 300
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.no_grad(), torch.autocast("cpu", dtype):
+            out = modulated_conv2d(x, weight, styles, padding=kernel_size // 2, demodulate=kernel_size > 1)
+        assert out.isfinite().all()
+        assert torch.equal(out, modulated_conv2d(x.to(dtype), weight, styles, padding=kernel_size // 2, demodulate=kernel_size > 1))
+
+
 def test_exports(implementation):
     node = "modulated_conv2d_inference" if implementation == "native" else None
     assert_exports(compiled_case, *compiled_inputs(), node=node)
