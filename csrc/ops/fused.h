@@ -37,9 +37,10 @@ struct ConvGeometry {
 // Whether the CUDA library's own convolution serves these weights better than cuDNN's; never in the CPU library.
 bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g);
 
-// clamp(act(conv(styles * x, weight) * scale + noise + bias) * gain) [N, O, size...] in channels_last, by that one.
+// clamp(act(conv(styles * x, weight) * scale + noise + bias) * gain) in channels_last, by that one. `extra` is what a
+// transposed convolution's output has beyond its smallest size.
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
-                  const std::array<int64_t, 2>& size, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
+                  const std::array<int64_t, 2>& extra, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
                   const Activation& activation);
 
 // The gradient of conv(styles * x, weight) in the square weights, contiguous.

@@ -33,10 +33,15 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
 }
 
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
-                  const std::array<int64_t, 2>& size, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
+                  const std::array<int64_t, 2>& extra, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
                   const Activation& activation) {
   const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
-  Tensor y = empty_dense(x, {n, out, size[0], size[1]}, MemoryFormat::ChannelsLast);
+  const auto side = [&](int d, int64_t pad) {
+    return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + taps + extra[d - 2]
+                        : (x.size(d) + 2 * pad - taps) / g.stride + 1;
+  };
+  const int64_t height = side(2, g.pad_y), width = side(3, g.pad_x);
+  Tensor y = empty_dense(x, {n, out, height, width}, MemoryFormat::ChannelsLast);
   if constexpr (kOnCuda) {
     const Current current(x);
     const Tensor input = torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
@@ -58,9 +63,9 @@ Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, 
     p.x = input.const_data_ptr(), p.w = packed.const_data_ptr(), p.y = y.mutable_data_ptr();
     p.styles = operand(styles, x, n * in, "modulated_conv2d: styles");
     p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
-    p.out_height = size[0], p.out_width = size[1], p.out_channels = out;
+    p.out_height = height, p.out_width = width, p.out_channels = out;
     p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
-    p.epilogue = epilogue_operands(x, n, out, size[0] * size[1], scale, noise, strength, bias, activation);
+    p.epilogue = epilogue_operands(x, n, out, height * width, scale, noise, strength, bias, activation);
     p.dtype = dtype;
     const Tensor workspace = bytes(x, cuda::fused_conv_workspace(p));
     p.workspace = workspace.mutable_data_ptr();

@@ -186,12 +186,8 @@ Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor st
   check_weight(x, weight, transposed);
   const ConvGeometry g{stride, pad_y, pad_x, transposed};
   if (uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3), g)) {
-    const auto side = [&](int d, int64_t pad, int64_t extra) {
-      return transposed ? (x.size(d) - 1) * stride - 2 * pad + weight.size(d) + extra
-                        : (x.size(d) + 2 * pad - weight.size(d)) / stride + 1;
-    };
-    const Tensor y = fused_conv(x, weight, styles, g, {side(2, pad_y, extra_y), side(3, pad_x, extra_x)}, std::nullopt,
-                                std::nullopt, std::nullopt, activation(0, 0, 1, -1));
+    const Tensor y = fused_conv(x, weight, styles, g, {extra_y, extra_x}, std::nullopt, std::nullopt, std::nullopt,
+                                activation(0, 0, 1, -1));
     return torch::stable::contiguous(y, conv_format(x));
   }
   const ScalarType dtype = compute_type(x);
@@ -218,13 +214,10 @@ Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, Optiona
   if (uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
     Tensor y;
     if (up == 2) {
-      const std::array<int64_t, 2> size{(x.size(2) - 1) * 2 + weight.size(2), (x.size(3) - 1) * 2 + weight.size(3)};
-      y = fused_conv(x, weight, styles, g, size, std::nullopt, std::nullopt, std::nullopt, activation(0, 0, 1, -1));
+      y = fused_conv(x, weight, styles, g, {0, 0}, std::nullopt, std::nullopt, std::nullopt, activation(0, 0, 1, -1));
       y = upfirdn2d_epilogue(y, *f, padding, 4, scale, noise, bias, a);
     } else {
-      const std::array<int64_t, 2> size{(x.size(2) + 2 * padding[2] - weight.size(2)) / stride + 1,
-                                        (x.size(3) + 2 * padding[0] - weight.size(3)) / stride + 1};
-      y = fused_conv(x, weight, styles, g, size, scale, noise, bias, a);
+      y = fused_conv(x, weight, styles, g, {0, 0}, scale, noise, bias, a);
     }
     return torch::stable::contiguous(y, conv_format(x));
   }

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from support import DTYPES, LAYOUTS, SIXTEEN_BIT, assert_close_in_norm, assert_same_layout, gradcheck, gradgradcheck, leaf, randn
+from support import (
+    DTYPES,
+    LAYOUTS,
+    SIXTEEN_BIT,
+    assert_close_in_norm,
+    assert_compiles,
+    assert_same_layout,
+    gradcheck,
+    gradgradcheck,
+    leaf,
+    randn,
+)
 
 from stylegan_ops import bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d, use_impl
 from stylegan_ops.ops.bias_act import ACTIVATIONS
@@ -168,15 +179,7 @@ def test_autocast(dtype):
 def test_compiles(name):
     case = CASES[name]
     inputs = [t.cuda() for t in make(case, torch.float32, torch.channels_last)]
-    torch._dynamo.reset()
-    compiled = torch.compile(case, fullgraph=True, backend="aot_eager")
-    results = []
-    for function in (compiled, case):
-        leaves = [leaf(t) for t in inputs]
-        y = function(*leaves)
-        results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
-    for got, wanted in zip(*results, strict=True):
-        torch.testing.assert_close(got, wanted)
+    assert_compiles(case, "aot_eager", *inputs)
 
 
 def test_the_same_bits_each_time():
