@@ -16,24 +16,32 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
       " float clamp) -> Tensor");
   m.def(
       "conv_epilogue_backward(Tensor dout, Tensor? ref, Tensor? y, Tensor? scale, Tensor? noise, Tensor? "
-      "noise_strength, int act,"
-      " float alpha, float gain, float clamp, int wants) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "noise_strength, Tensor? bias, int act, float alpha, float gain, float clamp, int wants)"
+      " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("modulated_conv2d_demodulation(Tensor weight, Tensor styles, float eps) -> Tensor");
+  m.def(
+      "modulated_conv2d_styles(Tensor styles, Tensor roots, Tensor? factors, int[] in_channels, int[] out_channels, "
+      "int[] "
+      "demodulates, float eps) -> (Tensor, Tensor)");
   m.def(
       "modulated_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, int pad_y, int pad_x, bool transposed, "
-      "int extra_y,"
-      " int extra_x) -> Tensor");
+      "int extra_y, int extra_x, bool tf32) -> Tensor");
   m.def(
-      "modulated_conv2d_inference(Tensor x, Tensor weight, Tensor? styles, bool demodulate, float eps, Tensor? noise, "
-      "Tensor? bias, Tensor? f, int up, int stride, int[4] padding, int act, float alpha, float gain, float clamp)"
-      " -> Tensor");
+      "modulated_conv2d_layer(Tensor x, Tensor weight, Tensor? packed, Tensor? styles, Tensor? scale, Tensor? noise, "
+      "Tensor? noise_strength, Tensor? bias, Tensor? f, int up, int stride, int[4] padding, int act, float alpha, "
+      "float gain, float clamp, bool tf32) -> Tensor");
   m.def(
       "modulated_conv2d_weight(Tensor x, Tensor dy, Tensor? styles, int kernel_y, int kernel_x, int stride, int pad_y, "
-      "int pad_x,"
-      " bool transposed) -> Tensor");
+      "int pad_x, bool transposed, bool tf32) -> Tensor");
   m.def("pixel_norm(Tensor x, int dim, float eps) -> Tensor");
   m.def("pixel_norm_backward(Tensor dy, Tensor x, int dim, float eps) -> Tensor");
   m.def(
       "upfirdn2d(Tensor x, Tensor f, int[2] up, int[2] down, int[4] padding, bool flip_filter, float gain) -> Tensor");
+
+  // Whether the CUDA library's own convolution takes a call, and the weights as it reads them, made once for many
+  // calls.
+  m.def("modulated_conv2d_is_fused(Tensor x, Tensor weight, int stride, bool transposed) -> bool");
+  m.def("modulated_conv2d_pack(Tensor weight, ScalarType dtype, bool transposed) -> Tensor");
 
   // Which convolution the CUDA library takes: 0 by the rule in csrc/ops/fused_conv.cpp, 1 cuDNN's, 2 its own.
   m.def("set_convolution(int choice) -> ()");

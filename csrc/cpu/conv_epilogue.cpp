@@ -1,6 +1,9 @@
 // conv_epilogue: out = clamp(act(y * scale + noise * strength + bias) * gain), and its backward with every reduction in
 // the same pass.
 //
+// Where the backward recovers y, it shares the forward's epilogue: the sums are of dz (noise * strength + bias - z) =
+// -dz y scale.
+//
 // channels_last: blocks of whole pixels, scale and bias repeated to patterns as long as a block. Contiguous: planes
 // with one scale and bias. Bytes moved per element: forward one read and one write; backward two reads (three with the
 // gradient of scale) and one write.
@@ -65,7 +68,12 @@ struct BackwardBlock {
       for (int j = 0; j < n; ++j) d[j] = z[j] * one_scale;
     }
     store(d, n, dy);
-    return p.partial_scale == nullptr ? nullptr : load(static_cast<const T*>(p.y) + i, n, input);
+    if (p.partial_scale == nullptr) return nullptr;
+    if (!p.recovers) return load(static_cast<const T*>(p.y) + i, n, input);
+    const A inverse = activation.gain == 0 ? A(0) : A(1 / activation.gain), slope = inverse_slope(activation);
+#pragma GCC ivdep
+    for (int j = 0; j < n; ++j) input[j] = -preimage(r[j] * inverse, slope);
+    return input;  // -z
   }
 };
 
@@ -77,7 +85,9 @@ void backward(const ConvEpilogueBackwardParams& p, int64_t begin, int64_t end) {
   const A strength = p.strength == nullptr ? A(1) : *static_cast<const A*>(p.strength);
   const bool wants_rows = p.partial_noise != nullptr || p.partial_strength != nullptr;
   BackwardBlock<T, A> block{p, as_stored<T>(p.activation), {}, {}, {}, {}, {}};
-  A scales[kBlock], scale_sums[kBlock], bias_sums[kBlock];
+  EpilogueOperands behind{nullptr, p.noise, p.strength, p.bias, p.channels, p.noise_stride, {Act::kLinear, 0, 1, NAN}};
+  Epilogue<A> shift(behind);
+  A scales[kBlock], scale_sums[kBlock], bias_sums[kBlock], shifted[kBlock];
   double row_sums[kBlock];
 
   for (int64_t item = begin; item < end; ++item) {
@@ -100,6 +110,7 @@ void backward(const ConvEpilogueBackwardParams& p, int64_t begin, int64_t end) {
       for (int64_t c = 0; c < p.channels; ++c) {
         const int64_t plane = n * p.channels + c;
         const A* y = block(plane * p.pixels + first, count, nullptr, scale == nullptr ? A(1) : scale[plane]);
+        if (p.recovers) shift.plane(y, shifted, count, n, c, first), y = shifted;
         if (partial_scale != nullptr) partial_scale[c] = dot(block.z, y, count);
         if (partial_bias != nullptr) partial_bias[c] = sum(block.z, count);
         if (wants_rows)
@@ -115,6 +126,7 @@ void backward(const ConvEpilogueBackwardParams& p, int64_t begin, int64_t end) {
         const A* s = short_rows ? scales : scale == nullptr ? nullptr : scale + n * p.channels + c;
         const A* y = block((n * p.pixels + q) * p.channels + c, count, s, A(1));
         const A* z = block.z;
+        if (p.recovers) shift.pixels(y, shifted, n, q, pixels, c, channels), y = shifted;
         if (short_rows) {
           if (partial_scale != nullptr)
             for (int j = 0; j < count; ++j) scale_sums[j] += z[j] * y[j];
@@ -139,6 +151,7 @@ void backward(const ConvEpilogueBackwardParams& p, int64_t begin, int64_t end) {
           if (partial_bias != nullptr) partial_bias[j % p.channels] += bias_sums[j];
         }
     }
+    for (int64_t c = 0; p.recovers && c < p.channels; ++c) partial_scale[c] /= -scale[n * p.channels + c];
     if (p.partial_strength != nullptr) p.partial_strength[item] = strength_sum;
   }
 }

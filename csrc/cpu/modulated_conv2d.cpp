@@ -56,7 +56,50 @@ void demodulate(const DemodulationParams& p, int64_t begin, int64_t end) {
   }
 }
 
+// A power of two of the size of the largest of v, such that none is above 1 when divided by it.
+template <typename A>
+A size_of_largest(const A* v, int64_t count) {
+  A most = 0;
+  for (int64_t i = 0; i < count; ++i) most = std::fabs(v[i]) > most ? std::fabs(v[i]) : most;
+  int exponent = 0;
+  std::frexp(most, &exponent);
+  return most > 0 && std::isfinite(most) ? std::ldexp(A(1), exponent) : A(1);
+}
+
+template <typename A>
+void modulate_layers(const ModulationParams& p, int64_t begin, int64_t end) {
+  A weighted[kBlock];
+  for (int64_t l = begin; l < end; ++l) {
+    const ModulationParams::Layer& layer = p.layer[l];
+    for (int64_t n = 0; n < p.samples; ++n) {
+      const A* const given = static_cast<const A*>(p.given) + (l * p.samples + n) * p.most_channels;
+      A* const styles = static_cast<A*>(p.styles) + layer.styles + n * layer.in_channels;
+      A* const scale = static_cast<A*>(p.scale) + layer.scale + n * layer.out_channels;
+      const A size = p.factors == nullptr ? A(1) : size_of_largest(given, layer.in_channels);
+      const A factor = p.factors == nullptr ? A(1) : size * static_cast<const A*>(p.factors)[l];
+      for (int64_t i = 0; i < layer.in_channels; ++i) styles[i] = given[i] / size;
+      for (int64_t o = 0; o < layer.out_channels; ++o) {
+        scale[o] = factor;
+        if (layer.roots < 0) continue;
+        const A* const roots = static_cast<const A*>(p.roots) + layer.roots + o * layer.in_channels;
+        double energy = p.eps;
+        for (int64_t first = 0; first < layer.in_channels; first += kBlock) {
+          const int count = static_cast<int>(min64(kBlock, layer.in_channels - first));
+          for (int i = 0; i < count; ++i) weighted[i] = given[first + i] * roots[first + i];
+          energy += dot(weighted, weighted, count);
+        }
+        scale[o] = static_cast<A>(factor / std::sqrt(energy));
+      }
+    }
+  }
+}
+
 }  // namespace
+
+void modulation(const ModulationParams& p, int64_t begin, int64_t end) {
+  if (p.dtype == DType::kFloat64) return modulate_layers<double>(p, begin, end);
+  modulate_layers<float>(p, begin, end);
+}
 
 void demodulation(const DemodulationParams& p, int64_t begin, int64_t end) {
   for_dtype(p.dtype, [&](auto* t) { demodulate<std::remove_pointer_t<decltype(t)>>(p, begin, end); });

@@ -1,5 +1,6 @@
 // conv_epilogue_backward: dz = dout * d^order/dref^order (da/dz), dy = dz * scale, and in the same pass
 //   dscale[n, c] = sum dz y,  dbias[c] = sum dz,  dnoise[pixel] = strength * sum_c dz,  dstrength = sum dz noise.
+// Where y is recovered from the output, the sums are of dz (z - noise * strength - bias), and scale divides them.
 // bias_act_backward is the same without scale and noise, and runs here.
 //
 // Memory and the work of a thread and a block: strip.cuh. A sum belongs either to columns or to rows. Those of columns
@@ -24,11 +25,14 @@ struct EpilogueBackward {
   using A = Accumulate<T>;
   const T* dout;  // [N, C, pixels] or [N, pixels, C], as all images
   const T* ref;   // or null
-  const T* y;     // where dscale is wanted
+  const T* y;     // where dscale is wanted: the input, or the output again where that tells it
   T* dy;
   const A* scale;     // [N, C] or null
   const A* noise;     // [N or 1, pixels] or null
   const A* strength;  // [] or null
+  const A* bias;      // [C] or null
+  bool recovers;
+  A inverse_gain, inverse_slope;
   // What blocks leave, or null. Contiguous | channels_last:
   A* scale_sums;     // [N, C, tiles] | [N, chunks, row]
   A* bias_sums;      // [N, C, tiles] | [N, chunks, row]
@@ -71,13 +75,14 @@ __device__ __forceinline__ void add_lanes(A (&values)[W], int row, int rows, A* 
   }
 }
 
-// out[r * apart] = the sum over the warps of row r.
+// out[r * apart] = the sum over the warps of row r, divided by divisors[r] where there are any.
 template <typename A>
-__device__ __forceinline__ void add_warps(const A* kept, int rows, int warps, A* out, int64_t apart) {
+__device__ __forceinline__ void add_warps(const A* kept, int rows, int warps, const A* divisors, A* out,
+                                          int64_t apart) {
   for (int r = threadIdx.y * blockDim.x + threadIdx.x; r < rows; r += kStripThreads) {
     A sum = 0;
     for (int i = 0; i < warps; ++i) sum += kept[r * warps + i];
-    out[r * apart] = sum;
+    out[r * apart] = divisors == nullptr ? sum : sum / divisors[r];
   }
 }
 
@@ -157,6 +162,20 @@ __global__ void __launch_bounds__(kStripThreads, 8)
     if (p.scale_sums != nullptr) {
       A y[W * V], products[W] = {};
       strip.load(p.y, y);
+      if (p.recovers) {
+        A bias[kPlanes ? W : V], noise[kPlanes ? V : 1];
+        if constexpr (kPlanes) {
+          strip.of_rows(p.bias, 0, 0, bias);
+          strip.of_columns(p.noise, noise_row, 0, noise);
+        } else {
+          strip.of_channels(p.bias, 0, 0, p.channels, bias);
+        }
+#pragma unroll
+        for (int i = 0; i < W * V; ++i) {
+          const A level = (kPlanes ? noise[i % V] : of_row[i / V]) * strength;
+          y[i] = preimage(y[i] * p.inverse_gain, p.inverse_slope) - (level + bias[kPlanes ? i / V : i % V]);
+        }
+      }
 #pragma unroll
       for (int i = 0; i < W * V; ++i) (kPlanes ? products[i / V] : column_products[i % V]) += z[i] * y[i];
       if constexpr (kPlanes) add_lanes(products, strip.row - first_row, rows, kept[1] + threadIdx.x / kWarp, warps);
@@ -166,8 +185,9 @@ __global__ void __launch_bounds__(kStripThreads, 8)
   if constexpr (kPlanes) {
     __syncthreads();
     const int64_t out = (scale_row + first_row) * s.tiles + strip.tile;
-    if (p.bias_sums != nullptr) add_warps(kept[0], rows, warps, p.bias_sums + out, s.tiles);
-    if (p.scale_sums != nullptr) add_warps(kept[1], rows, warps, p.scale_sums + out, s.tiles);
+    const A *none = nullptr, *scale = p.recovers ? p.scale + scale_row + first_row : none;
+    if (p.bias_sums != nullptr) add_warps(kept[0], rows, warps, none, p.bias_sums + out, s.tiles);
+    if (p.scale_sums != nullptr) add_warps(kept[1], rows, warps, scale, p.scale_sums + out, s.tiles);
     if (p.noise_sums != nullptr)
       add_columns(column_sums, strength, buffer, strip.tile, s.row, p.noise_sums + chunk * s.row);
     if (p.strength_sums != nullptr) {
@@ -178,6 +198,12 @@ __global__ void __launch_bounds__(kStripThreads, 8)
     }
   } else {
     if (p.bias_sums != nullptr) add_columns(column_sums, A(1), buffer, strip.tile, s.row, p.bias_sums + chunk * s.row);
+    if (p.recovers) {
+      A scales[V];
+      strip.of_channels(p.scale, scale_row, 1, p.channels, scales);
+#pragma unroll
+      for (int k = 0; k < V; ++k) column_products[k] /= scales[k];
+    }
     if (p.scale_sums != nullptr)
       add_columns(column_products, A(1), buffer, strip.tile, s.row, p.scale_sums + chunk * s.row);
   }
@@ -203,18 +229,23 @@ struct EpilogueBackwardPlan {
   EpilogueBackward<T> kernel{};
 
   explicit EpilogueBackwardPlan(const ConvEpilogueBackwardParams& p) : sums(p.workspace) {
-    const bool uses_noise = p.dnoise != nullptr || p.dstrength != nullptr;
+    const bool uses_noise = p.dnoise != nullptr || p.dstrength != nullptr || (p.recovers && p.noise != nullptr);
+    const void *y = p.recovers ? p.ref : p.y, *bias = p.recovers ? p.bias : nullptr;
     const void* noise = uses_noise ? p.noise : nullptr;
     strips = make_strips<T>(p.layout, p.samples, p.channels, p.pixels,
-                            aligned({p.dout, p.ref, p.y, p.dy, p.scale, noise}), uses_noise, true);
+                            aligned({p.dout, p.ref, p.y, p.dy, p.scale, noise, bias}), uses_noise, true);
     const Strips& s = strips;
     kernel.dout = static_cast<const T*>(p.dout);
     kernel.ref = static_cast<const T*>(p.ref);
-    kernel.y = static_cast<const T*>(p.y);
+    kernel.y = static_cast<const T*>(y);
     kernel.dy = static_cast<T*>(p.dy);
     kernel.scale = static_cast<const A*>(p.scale);
     kernel.noise = static_cast<const A*>(noise);
     kernel.strength = static_cast<const A*>(p.strength);
+    kernel.bias = static_cast<const A*>(bias);
+    kernel.recovers = p.recovers;
+    kernel.inverse_gain = p.activation.gain == 0 ? A(0) : static_cast<A>(1 / p.activation.gain);
+    kernel.inverse_slope = p.recovers ? static_cast<A>(inverse_slope(p.activation)) : A(0);
     kernel.noise_stride = p.noise_stride;
     kernel.channels = static_cast<int>(p.channels);
     const int64_t n = s.samples, c = p.channels, one_noise = p.noise_stride == 0;

@@ -5,6 +5,10 @@
 // them by the styles of kSamples samples. The taps of neighbouring threads are adjacent, so that a warp uses all of the
 // sectors it loads. Bytes moved: the weights once (from L2 again for every further kSamples samples), styles and
 // coefficients next to nothing.
+//
+// modulation_kernel does the same for all layers of a network at once, from the taps' sums that are kept between calls:
+// row y of the grid is a layer, a warp makes the coefficients of one output channel. Bytes moved: the sums once for
+// every sample (from L2 beyond the first), styles next to nothing.
 #pragma once
 
 #include "device.cuh"
@@ -54,6 +58,55 @@ __global__ void __launch_bounds__(kDemodulationThreads) demodulation_kernel(Demo
       static_cast<A*>(p.scale)[(first + threadIdx.x) * p.out_channels + o] = 1 / sqrt(total);
     }
     __syncthreads();  // the sums are written again
+  }
+}
+
+constexpr int kModulationWarps = 8;
+
+// A power of two of the size of the largest of v, such that none is above 1 when divided by it; for a whole warp.
+template <typename A>
+__device__ __forceinline__ A size_of_largest(const A* v, int count) {
+  A most = 0;
+  for (int i = threadIdx.x % kWarp; i < count; i += kWarp) most = fmax(most, fabs(v[i]));
+  for (int distance = kWarp / 2; distance > 0; distance /= 2)
+    most = fmax(most, __shfl_xor_sync(0xffffffffu, most, distance));
+  if (!(most > 0 && isfinite(most))) return 1;
+  int exponent;
+  frexp(most, &exponent);
+  return ldexp(A(1), exponent);
+}
+
+template <typename A>
+__global__ void __launch_bounds__(kModulationWarps* kWarp) modulation_kernel(ModulationParams p) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const ModulationParams::Layer layer = p.layer[blockIdx.y];
+  const int in = static_cast<int>(layer.in_channels);
+  const A* const given = static_cast<const A*>(p.given) + blockIdx.y * p.samples * p.most_channels;
+
+  if (blockIdx.x == 0) {  // the styles themselves
+    for (int64_t n = warp; n < p.samples; n += kModulationWarps) {
+      const A* const from = given + n * p.most_channels;
+      const A size = p.factors == nullptr ? A(1) : size_of_largest(from, in);
+      A* const to = static_cast<A*>(p.styles) + layer.styles + n * in;
+      for (int i = lane; i < in; i += kWarp) to[i] = from[i] / size;
+    }
+  }
+
+  const int64_t o = static_cast<int64_t>(blockIdx.x) * kModulationWarps + warp;
+  if (o >= layer.out_channels) return;
+  const A* const roots = layer.roots < 0 ? nullptr : static_cast<const A*>(p.roots) + layer.roots + o * in;
+  for (int64_t n = 0; n < p.samples; ++n) {
+    const A* const s = given + n * p.most_channels;
+    A scale = p.factors == nullptr ? A(1) : size_of_largest(s, in) * static_cast<const A*>(p.factors)[blockIdx.y];
+    if (roots != nullptr) {
+      A energy = 0;
+      for (int i = lane; i < in; i += kWarp) {
+        const A v = s[i] * roots[i];
+        energy += v * v;
+      }
+      scale /= sqrt(warp_sum(energy) + static_cast<A>(p.eps));
+    }
+    if (lane == 0) static_cast<A*>(p.scale)[layer.scale + n * layer.out_channels + o] = scale;
   }
 }
 

@@ -62,6 +62,17 @@ STYLEGAN_OPS_INLINE A derivative(A u, A alpha, int64_t k) {
   return A(1);
 }
 
+// The z of u = act(z) for those that are lines from 0. What a slope of 0 has lost is 0.
+template <typename A>
+STYLEGAN_OPS_INLINE A preimage(A u, A inverse_slope) {
+  return u > 0 ? u : u * inverse_slope;
+}
+
+// What preimage() needs of an activation of which recovers_input() holds.
+inline double inverse_slope(const Activation& a) {
+  return a.act == Act::kLinear ? 1 : a.act == Act::kRelu || a.alpha == 0 ? 0 : 1 / a.alpha;
+}
+
 // The n-th derivative of the sigmoid is a polynomial in s = sigmoid(z): P_0 = s, P_(n+1) = (s - s^2) P_n'.
 template <typename Math>
 struct SigmoidPolynomial {

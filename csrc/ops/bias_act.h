@@ -19,6 +19,9 @@ struct Activation {
 // keeps_output() in Python.
 inline bool keeps_output(const Activation& a) { return a.act != Act::kSwish && !(a.act == Act::kLrelu && a.alpha < 0); }
 
+// Whether z is told by a(z) wherever da/dz is not 0, without loss. Mirrors recovers_input() in Python.
+inline bool recovers_input(const Activation& a) { return a.act <= Act::kLrelu && keeps_output(a); }
+
 // The tensor is seen as [outer, C, inner]: inner == 1 is channels_last. A work item is a run of `rows` (outer, C)
 // vectors where inner == 1, else one (outer, c) row of `inner` elements.
 struct BiasActParams {

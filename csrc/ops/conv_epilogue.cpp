@@ -50,28 +50,25 @@ void backward_on_cpu(ConvEpilogueBackwardParams& p, const Tensor& dout, std::arr
 
 }  // namespace
 
-EpilogueOperands epilogue_operands(const Tensor& like, int64_t n, int64_t c, int64_t pixels, OptionalTensor& scale,
-                                   OptionalTensor& noise, OptionalTensor& strength, OptionalTensor& bias,
-                                   const Activation& activation) {
-  const int64_t samples = noise_samples(noise, n);
+EpilogueOperands epilogue_operands(const Tensor& like, int64_t n, int64_t c, int64_t pixels, Behind& behind) {
+  const int64_t samples = noise_samples(behind.noise, n);
   EpilogueOperands e{};
-  e.scale = operand(scale, like, n * c, "conv_epilogue: scale");
-  e.noise = operand(noise, like, samples * pixels, "conv_epilogue: noise");
+  e.scale = operand(behind.scale, like, n * c, "conv_epilogue: scale");
+  e.noise = operand(behind.noise, like, samples * pixels, "conv_epilogue: noise");
   e.noise_stride = samples == n && n > 1 ? pixels : 0;
-  e.strength = operand(strength, like, 1, "conv_epilogue: noise_strength");
-  e.bias = operand(bias, like, c, "conv_epilogue: bias");
+  e.strength = operand(behind.strength, like, 1, "conv_epilogue: noise_strength");
+  e.bias = operand(behind.bias, like, c, "conv_epilogue: bias");
   e.channels = c;
-  e.activation = activation;
+  e.activation = behind.activation;
   return e;
 }
 
-void conv_epilogue_into(const Tensor& y, OptionalTensor scale, OptionalTensor noise, OptionalTensor strength,
-                        OptionalTensor bias, const Activation& activation, Tensor& out) {
+void conv_epilogue_into(const Tensor& y, Behind behind, Tensor& out) {
   const int64_t n = y.size(0), c = y.size(1), pixels = y.size(2) * y.size(3);
   ConvEpilogueParams p{};
   p.y = y.const_data_ptr();
   p.out = out.mutable_data_ptr();
-  p.operands = epilogue_operands(y, n, c, pixels, scale, noise, strength, bias, activation);
+  p.operands = epilogue_operands(y, n, c, pixels, behind);
   p.samples = n, p.pixels = pixels;
   p.layout = layout_of(dense_format(y));
   p.run = run_length(c, pixels, p.layout);
@@ -92,15 +89,13 @@ Tensor conv_epilogue(const Tensor& y, OptionalTensor scale, OptionalTensor noise
   check_image(y);
   const MemoryFormat format = dense_format(y);
   Tensor out = empty_dense(y, sizes_of(y), format);
-  conv_epilogue_into(dense(y, format), scale, noise, strength, bias, activation(act, alpha, gain, clamp), out);
+  conv_epilogue_into(dense(y, format), {scale, noise, strength, bias, activation(act, alpha, gain, clamp)}, out);
   return out;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const Tensor& dout, OptionalTensor ref,
-                                                                          OptionalTensor y, OptionalTensor scale,
-                                                                          OptionalTensor noise, OptionalTensor strength,
-                                                                          int64_t act, double alpha, double gain,
-                                                                          double clamp, int64_t wants) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(
+    const Tensor& dout, OptionalTensor ref, OptionalTensor y, OptionalTensor scale, OptionalTensor noise,
+    OptionalTensor strength, OptionalTensor bias, int64_t act, double alpha, double gain, double clamp, int64_t wants) {
   check_image(dout);
   const bool wants_scale = wants & 1, wants_noise = wants & 2, wants_strength = wants & 4, wants_bias = wants & 8;
   const MemoryFormat format = dense_format(y.has_value() ? *y : ref.has_value() ? *ref : dout);
@@ -111,7 +106,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
     check_same(dout, **t, "conv_epilogue_backward: images");
     *t = dense(**t, format);
   }
-  STD_TORCH_CHECK(y.has_value() || !wants_scale, "conv_epilogue_backward: the gradient of scale needs y");
   STD_TORCH_CHECK(noise.has_value() || !(wants_noise || wants_strength),
                   "conv_epilogue_backward: the gradient of noise needs noise");
   Tensor dy = empty_dense(dout, sizes_of(dout), format);
@@ -120,6 +114,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
   p.activation = activation(act, alpha, gain, clamp);
   STD_TORCH_CHECK(ref.has_value() || (p.activation.act == Act::kLinear && std::isnan(p.activation.clamp)),
                   "conv_epilogue_backward: ref is missing");
+  p.recovers = wants_scale && !y.has_value();
+  STD_TORCH_CHECK(!p.recovers || (ref.has_value() && scale.has_value() && recovers_input(p.activation)),
+                  "conv_epilogue_backward: the gradient of scale needs y, or scale and an output that tells it");
   p.layout = layout_of(format);
   p.run = run_length(c, pixels, p.layout);
   p.runs = (pixels + p.run - 1) / p.run;
@@ -132,6 +129,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const 
   p.scale = operand(scale, dout, n * c, "conv_epilogue: scale");
   p.noise = operand(noise, dout, samples * pixels, "conv_epilogue: noise");
   p.strength = operand(strength, dout, 1, "conv_epilogue: noise_strength");
+  p.bias = operand(bias, dout, c, "conv_epilogue: bias");
   p.dy = dy.mutable_data_ptr();
   p.dtype = dtype_of(dout);
 

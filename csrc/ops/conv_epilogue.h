@@ -29,15 +29,19 @@ struct ConvEpilogueParams {
   DType dtype;
 };
 
-// dz = dout * da/dz, then dy = dz * scale and the sums. A work item is a run of pixels of one sample in both layouts;
-// each leaves its sums in a row of its own, and a second stage adds the rows in a fixed order.
+// dz = dout * da/dz, then dy = dz * scale and the sums. Where y is not kept, it is recovered from the output:
+//   y = (act^-1(ref / gain) - noise * strength - bias) / scale
+// wherever dz is not 0, so that a layer keeps its output only. A work item is a run of pixels of one sample in both
+// layouts; each leaves its sums in a row of its own, and a second stage adds the rows in a fixed order.
 struct ConvEpilogueBackwardParams {
-  const void* dout;      // [N, C, pixels] or [N, pixels, C]
-  const void* ref;       // like dout: what da/dz is a function of (see bias_act.h), or null for linear
-  const void* y;         // like dout: the epilogue's input, or null where no gradient of scale is wanted
-  const void* scale;     // [N, C], or null
-  const void* noise;     // [N or 1, pixels], or null
+  const void* dout;   // [N, C, pixels] or [N, pixels, C]
+  const void* ref;    // like dout: what da/dz is a function of (see bias_act.h), or null for linear
+  const void* y;      // like dout: the epilogue's input, or null where no gradient of scale is wanted or y is recovered
+  const void* scale;  // [N, C], or null
+  const void* noise;  // [N or 1, pixels], or null
   const void* strength;  // [], or null
+  const void* bias;      // [C], or null; read only where y is recovered
+  bool recovers;         // y from ref, which needs scale
   void* dy;              // like dout
   // CPU: what the work items leave, for a second stage on the host.
   double* partial_scale;     // [N, runs, C]: sums of dz * y, or null

@@ -32,12 +32,27 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
   return false;
 }
 
-Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
-                  const std::array<int64_t, 2>& extra, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
-                  const Activation& activation) {
+Tensor pack_weight(const Tensor& weight, ScalarType dtype, bool transposed) {
+  const int64_t out = weight.size(transposed ? 1 : 0), in = weight.size(transposed ? 0 : 1);
+  PackWeightParams pack{};
+  pack.w = weight.const_data_ptr();
+  pack.stride_o = weight.stride(transposed ? 1 : 0), pack.stride_i = weight.stride(transposed ? 0 : 1);
+  pack.stride_y = weight.stride(2), pack.stride_x = weight.stride(3);
+  pack.in_channels = in, pack.out_channels = out, pack.kernel_y = weight.size(2), pack.kernel_x = weight.size(3);
+  pack.from_float32 = weight.scalar_type() == ScalarType::Float;
+  pack.dtype = dtype_of(dtype);
+  const int64_t taps = pack.kernel_y * pack.kernel_x;
+  Tensor packed = empty(weight, {taps, out, cuda::packed_channels(in, pack.dtype)}, dtype);
+  pack.out = packed.mutable_data_ptr();
+  if constexpr (kOnCuda) cuda::launch_pack_weight(pack, Current(weight).stream);
+  return packed;
+}
+
+Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor packed, OptionalTensor styles,
+                  const ConvGeometry& g, Behind behind) {
   const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
   const auto side = [&](int d, int64_t pad) {
-    return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + taps + extra[d - 2]
+    return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + taps + (d == 2 ? g.extra_y : g.extra_x)
                         : (x.size(d) + 2 * pad - taps) / g.stride + 1;
   };
   const int64_t height = side(2, g.pad_y), width = side(3, g.pad_x);
@@ -45,28 +60,19 @@ Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, 
   if constexpr (kOnCuda) {
     const Current current(x);
     const Tensor input = torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
-    const DType dtype = dtype_of(x);
-    PackWeightParams pack{};
-    pack.w = weight.const_data_ptr();
-    pack.stride_o = weight.stride(g.transposed ? 1 : 0), pack.stride_i = weight.stride(g.transposed ? 0 : 1);
-    pack.stride_y = weight.stride(2), pack.stride_x = weight.stride(3);
-    pack.in_channels = in, pack.out_channels = out, pack.kernel_y = taps, pack.kernel_x = taps;
-    pack.from_float32 = weight.scalar_type() == ScalarType::Float;
-    pack.dtype = dtype;
-    const Tensor packed =
-        empty_dense(x, {taps * taps, out, cuda::packed_channels(in, dtype)}, MemoryFormat::Contiguous);
-    pack.out = packed.mutable_data_ptr();
-    cuda::launch_pack_weight(pack, current.stream);
-
-    OptionalTensor strength;
+    if (!packed.has_value()) packed = pack_weight(weight, x.scalar_type(), g.transposed);
+    STD_TORCH_CHECK(packed->scalar_type() == x.scalar_type() && on_one_device(x, *packed) &&
+                        packed->numel() == taps * taps * out * cuda::packed_channels(in, dtype_of(x)),
+                    "modulated_conv2d: the packed weights must fit");
     FusedConvParams p{};
-    p.x = input.const_data_ptr(), p.w = packed.const_data_ptr(), p.y = y.mutable_data_ptr();
+    p.x = input.const_data_ptr(), p.w = packed->const_data_ptr(), p.y = y.mutable_data_ptr();
     p.styles = operand(styles, x, n * in, "modulated_conv2d: styles");
     p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
     p.out_height = height, p.out_width = width, p.out_channels = out;
     p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
-    p.epilogue = epilogue_operands(x, n, out, height * width, scale, noise, strength, bias, activation);
-    p.dtype = dtype;
+    p.epilogue = epilogue_operands(x, n, out, height * width, behind);
+    p.tf32 = g.tf32;
+    p.dtype = dtype_of(x);
     const Tensor workspace = bytes(x, cuda::fused_conv_workspace(p));
     p.workspace = workspace.mutable_data_ptr();
     cuda::launch_fused_conv(p, current.stream);
@@ -91,6 +97,7 @@ Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor style
     p.samples = x.size(0), p.height = image.size(2), p.width = image.size(3), p.in_channels = image.size(1);
     p.out_height = grad.size(2), p.out_width = grad.size(3), p.out_channels = grad.size(1);
     p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x;
+    p.tf32 = g.tf32;
     p.dtype = dtype_of(x);
     const Tensor workspace = bytes(x, cuda::fused_conv_weight_workspace(p));
     p.workspace = workspace.mutable_data_ptr();
@@ -100,6 +107,19 @@ Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor style
 }
 
 }  // namespace stylegan_ops
+
+namespace {
+bool uses_fused_conv_of(const stylegan_ops::Tensor& x, const stylegan_ops::Tensor& weight, int64_t stride,
+                        bool transposed) {
+  return stylegan_ops::uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3),
+                                       {stride, 0, 0, transposed});
+}
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, STYLEGAN_OPS_DEVICE, m) {
+  m.impl("modulated_conv2d_is_fused", TORCH_BOX(&uses_fused_conv_of));
+  m.impl("modulated_conv2d_pack", TORCH_BOX(&stylegan_ops::pack_weight));
+}
 
 #ifdef STYLEGAN_OPS_BACKEND_CUDA
 namespace {

@@ -31,13 +31,13 @@ Tensor gather_taps(const Tensor& w, int64_t last_y, int64_t last_x, int64_t step
   return out;
 }
 
-Tensor convolution(const Tensor& x, const Tensor& w, const ConvGeometry& g, int64_t extra_y, int64_t extra_x) {
+Tensor convolution(const Tensor& x, const Tensor& w, const ConvGeometry& g) {
   using torch::stable::detail::from;
   using Ints = std::vector<int64_t>;
   return call<9>(
       "aten::convolution", "",
       {from(x), from(w), from(OptionalTensor()), from(Ints{g.stride, g.stride}), from(Ints{g.pad_y, g.pad_x}),
-       from(Ints{1, 1}), from(g.transposed), from(Ints{extra_y, extra_x}), from(int64_t{1})});
+       from(Ints{1, 1}), from(g.transposed), from(Ints{g.extra_y, g.extra_x}), from(int64_t{1})});
 }
 
 Tensor as(const Tensor& t, ScalarType dtype) { return t.scalar_type() == dtype ? t : torch::stable::to(t, dtype); }
@@ -62,32 +62,8 @@ Tensor modulate(const Tensor& x, const OptionalTensor& styles, MemoryFormat form
   const Tensor input = dense(x, format);
   if (!styles.has_value()) return input;
   Tensor scaled = empty_dense(x, sizes_of(x), format);
-  conv_epilogue_into(input, styles, std::nullopt, std::nullopt, std::nullopt, activation(0, 0, 1, -1), scaled);
+  conv_epilogue_into(input, {.scale = styles}, scaled);
   return scaled;
-}
-
-// The demodulation coefficients [N, O] of the weights [O, I, K_h, K_w], or [I, O, K_h, K_w] of a transposed
-// convolution.
-Tensor demodulation_coefficients(const Tensor& weight, Tensor styles, bool transposed, double eps) {
-  const bool adjacent = weight.stride(3) == 1 && weight.stride(2) == weight.size(3);
-  const Tensor w = adjacent ? weight : torch::stable::contiguous(weight);
-  OptionalTensor s = styles;
-  DemodulationParams p{};
-  p.samples = styles.size(0), p.out_channels = w.size(transposed ? 1 : 0), p.in_channels = w.size(transposed ? 0 : 1);
-  p.taps = w.size(2) * w.size(3);
-  p.w = w.const_data_ptr();
-  p.stride_o = w.stride(transposed ? 1 : 0), p.stride_i = w.stride(transposed ? 0 : 1);
-  p.styles = operand(s, w, p.samples * p.in_channels, "modulated_conv2d: styles");
-  p.eps = eps;
-  p.dtype = dtype_of(w);
-  Tensor scale = empty(w, {p.samples, p.out_channels}, accumulate_type(w));
-  p.scale = scale.mutable_data_ptr();
-  if constexpr (kOnCuda)
-    cuda::launch_demodulation(p, Current(w).stream);
-  else
-    torch::stable::parallel_for(0, p.out_channels, grain(p.in_channels * p.taps),
-                                [&](int64_t begin, int64_t end) { cpu::demodulation(p, begin, end); });
-  return scale;
 }
 
 // A modulated 1x1 convolution to a few channels, as an image has: so few weights are modulated instead of the
@@ -131,7 +107,7 @@ struct TransposedPhases {
       for (int b = 0; b < 2; ++b) {
         const int64_t last_y = a + (w.size(2) - 1 - a) / 2 * 2, last_x = b + (w.size(3) - 1 - b) / 2 * 2;
         const Tensor taps = gather_taps(w, last_y, last_x, 2);
-        const Tensor y = convolution(input, taps, {1, taps.size(2) - 1, taps.size(3) - 1, false}, 0, 0);
+        const Tensor y = convolution(input, taps, {1, taps.size(2) - 1, taps.size(3) - 1, false});
         Tensor& image = images[2 * a + b];
         image = as(torch::stable::contiguous(y, MemoryFormat::ChannelsLast), dtype);
         phases.image[a][b] = image.const_data_ptr();
@@ -141,7 +117,7 @@ struct TransposedPhases {
   }
 };
 
-Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const ConvGeometry& g, int64_t extra_y, int64_t extra_x) {
+Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const ConvGeometry& g) {
   const TransposedPhases four(x, w, x.scalar_type());
   InterleaveParams p{};
   p.phases = four.phases;
@@ -153,15 +129,15 @@ Tensor transposed_by_phases(const Tensor& x, const Tensor& w, const ConvGeometry
   if (out.numel() > 0)
     torch::stable::parallel_for(0, x.size(0) * p.height, grain(p.width * p.channels),
                                 [&](int64_t begin, int64_t end) { cpu::interleave(p, begin, end); });
-  if (g.pad_y != 0 || g.pad_x != 0 || extra_y != 0 || extra_x != 0)
-    out = torch::stable::pad(out, std::vector<int64_t>{-g.pad_x, extra_x - g.pad_x, -g.pad_y, extra_y - g.pad_y});
+  if (g.pad_y != 0 || g.pad_x != 0 || g.extra_y != 0 || g.extra_x != 0)
+    out = torch::stable::pad(out, std::vector<int64_t>{-g.pad_x, g.extra_x - g.pad_x, -g.pad_y, g.extra_y - g.pad_y});
   return out;
 }
 
 void check_weight(const Tensor& x, const Tensor& weight, bool transposed) {
-  STD_TORCH_CHECK(
-      x.dim() == 4 && weight.dim() == 4 && x.scalar_type() == weight.scalar_type() && on_one_device(x, weight),
-      "modulated_conv2d: x and weight must fit");
+  const bool fits = x.scalar_type() == weight.scalar_type() || weight.scalar_type() == accumulate_type(x);
+  STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && fits && on_one_device(x, weight),
+                  "modulated_conv2d: x and weight must fit");
   STD_TORCH_CHECK(weight.size(transposed ? 0 : 1) == x.size(1),
                   "modulated_conv2d: the channels of x and weight must agree");
   STD_TORCH_CHECK(weight.numel() > 0, "modulated_conv2d: weight must have elements");
@@ -169,89 +145,82 @@ void check_weight(const Tensor& x, const Tensor& weight, bool transposed) {
 
 // The library's transposed convolutions are up to twice as slow on the CPU as its dense ones: each is made of dense
 // ones where that is exact.
-Tensor any_convolution(const Tensor& x, const Tensor& w, const ConvGeometry& g, int64_t extra_y, int64_t extra_x) {
+Tensor any_convolution(const Tensor& x, const Tensor& w, const ConvGeometry& g) {
   if constexpr (!kOnCuda) {
     const int64_t kh = w.size(2), kw = w.size(3);
-    if (g.transposed && g.stride == 2 && kh > 1 && kw > 1) return transposed_by_phases(x, w, g, extra_y, extra_x);
-    if (g.transposed && g.stride == 1 && g.pad_y < kh && g.pad_x < kw && extra_y == 0 && extra_x == 0)
-      return convolution(x, gather_taps(w, kh - 1, kw - 1, 1), {1, kh - 1 - g.pad_y, kw - 1 - g.pad_x, false}, 0, 0);
+    if (g.transposed && g.stride == 2 && kh > 1 && kw > 1) return transposed_by_phases(x, w, g);
+    if (g.transposed && g.stride == 1 && g.pad_y < kh && g.pad_x < kw && g.extra_y == 0 && g.extra_x == 0)
+      return convolution(x, gather_taps(w, kh - 1, kw - 1, 1), {1, kh - 1 - g.pad_y, kw - 1 - g.pad_x, false});
   }
-  return convolution(x, w, g, extra_y, extra_x);
+  return convolution(x, w, g);
 }
 
 }  // namespace
 
 Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor styles, int64_t stride, int64_t pad_y,
-                        int64_t pad_x, bool transposed, int64_t extra_y, int64_t extra_x) {
+                        int64_t pad_x, bool transposed, int64_t extra_y, int64_t extra_x, bool tf32) {
   check_weight(x, weight, transposed);
-  const ConvGeometry g{stride, pad_y, pad_x, transposed};
-  if (uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3), g)) {
-    const Tensor y = fused_conv(x, weight, styles, g, {extra_y, extra_x}, std::nullopt, std::nullopt, std::nullopt,
-                                activation(0, 0, 1, -1));
-    return torch::stable::contiguous(y, conv_format(x));
-  }
+  const ConvGeometry g{stride, pad_y, pad_x, transposed, extra_y, extra_x, tf32};
+  if (uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3), g))
+    return torch::stable::contiguous(fused_conv(x, weight, std::nullopt, styles, g, {}), conv_format(x));
   const ScalarType dtype = compute_type(x);
   const Tensor input = as(modulate(x, styles, dense_format(x)), dtype), w = as(weight, dtype);
-  const Tensor y = any_convolution(input, w, g, extra_y, extra_x);
+  const Tensor y = any_convolution(input, w, g);
   return as(torch::stable::contiguous(y, conv_format(x)), x.scalar_type());
 }
 
-// The whole layer without a tensor in between, for inference: convolution (up == 1) or transposed convolution and blur
-// (up == 2, weight [I, O, K_h, K_w]), then the epilogue on the convolution's own output or behind the blur.
-Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, OptionalTensor styles, bool demodulate,
-                                  double eps, OptionalTensor noise, OptionalTensor bias, OptionalTensor f, int64_t up,
-                                  int64_t stride, std::vector<int64_t> padding, int64_t act, double alpha, double gain,
-                                  double clamp) {
+// The whole layer without a tensor in between: convolution (up == 1) or transposed convolution and blur (up == 2,
+// weight [I, O, K_h, K_w]), then the epilogue on the convolution's own output or behind the blur.
+Tensor modulated_conv2d_layer(const Tensor& x, const Tensor& weight, OptionalTensor packed, OptionalTensor styles,
+                              OptionalTensor scale, OptionalTensor noise, OptionalTensor strength, OptionalTensor bias,
+                              OptionalTensor f, int64_t up, int64_t stride, std::vector<int64_t> padding, int64_t act,
+                              double alpha, double gain, double clamp, bool tf32) {
   STD_TORCH_CHECK(
       padding.size() == 4 && (up == 1 || (up == 2 && f.has_value() && weight.size(2) > 1 && weight.size(3) > 1)),
       "modulated_conv2d: bad arguments");
-  STD_TORCH_CHECK(!demodulate || styles.has_value(), "modulated_conv2d: demodulation needs styles");
   check_weight(x, weight, up == 2);
-  const Activation a = activation(act, alpha, gain, clamp);
-  OptionalTensor scale;
-  if (demodulate) scale = demodulation_coefficients(weight, *styles, up == 2, eps);
-  const ConvGeometry g = up == 2 ? ConvGeometry{2, 0, 0, true} : ConvGeometry{stride, padding[2], padding[0], false};
+  Behind behind{scale, noise, strength, bias, activation(act, alpha, gain, clamp)};
+  const MemoryFormat format = conv_format(x);
+  const ConvGeometry g = up == 2 ? ConvGeometry{2, 0, 0, true, 0, 0, tf32}
+                                 : ConvGeometry{stride, padding[2], padding[0], false, 0, 0, tf32};
   if (uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
-    Tensor y;
-    if (up == 2) {
-      y = fused_conv(x, weight, styles, g, {0, 0}, std::nullopt, std::nullopt, std::nullopt, activation(0, 0, 1, -1));
-      y = upfirdn2d_epilogue(y, *f, padding, 4, scale, noise, bias, a);
-    } else {
-      y = fused_conv(x, weight, styles, g, {0, 0}, scale, noise, bias, a);
-    }
-    return torch::stable::contiguous(y, conv_format(x));
+    if (up == 1) return torch::stable::contiguous(fused_conv(x, weight, packed, styles, g, behind), format);
+    // The scale of a channel may as well stand in front of the blur, and float16 holds what lies between.
+    Tensor y = fused_conv(x, weight, packed, styles, g, {.scale = scale});
+    behind.scale.reset();
+    return torch::stable::contiguous(upfirdn2d_epilogue(y, *f, padding, 4, behind), format);
   }
   if (up == 1 && is_narrow(x, weight, styles, stride, padding)) {
     Tensor y = as(narrow_convolution(x, weight, *styles), x.scalar_type());
-    conv_epilogue_into(y, scale, noise, std::nullopt, bias, a, y);
+    conv_epilogue_into(y, behind, y);
     return y;
   }
   const Tensor input = as(modulate(x, styles, dense_format(x)), compute_type(x)), w = as(weight, compute_type(x));
   if (up == 2) {
     Tensor y;
     if constexpr (kOnCuda) {
-      y = dense(convolution(input, w, g, 0, 0), conv_format(x));
-      y = upfirdn2d_epilogue(y, *f, padding, 4, scale, noise, bias, a);
+      y = upfirdn2d_epilogue(dense(convolution(input, w, g), format), *f, padding, 4, behind);
     } else {
       const TransposedPhases four(input, w, x.scalar_type());
       const std::array<int64_t, 4> size{x.size(0), weight.size(1), four.height, four.width};
-      y = upfirdn2d_phases(x, four.phases, size, *f, padding, 4, scale, noise, bias, a);
+      y = upfirdn2d_phases(x, four.phases, size, *f, padding, 4, behind);
     }
-    return torch::stable::contiguous(y, conv_format(x));
+    return torch::stable::contiguous(y, format);
   }
-  Tensor y = as(torch::stable::contiguous(convolution(input, w, g, 0, 0), conv_format(x)), x.scalar_type());
-  conv_epilogue_into(y, scale, noise, std::nullopt, bias, a, y);
+  Tensor y = as(torch::stable::contiguous(convolution(input, w, g), format), x.scalar_type());
+  conv_epilogue_into(y, behind, y);
   return y;
 }
 
 Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t kernel_y,
-                               int64_t kernel_x, int64_t stride, int64_t pad_y, int64_t pad_x, bool transposed) {
+                               int64_t kernel_x, int64_t stride, int64_t pad_y, int64_t pad_x, bool transposed,
+                               bool tf32) {
   using torch::stable::detail::from;
   using Ints = std::vector<int64_t>;
   STD_TORCH_CHECK(x.dim() == 4 && dy.dim() == 4 && x.size(0) == dy.size(0) && x.scalar_type() == dy.scalar_type() &&
                       on_one_device(x, dy),
                   "modulated_conv2d_weight: x and dy must fit");
-  const ConvGeometry g{stride, pad_y, pad_x, transposed};
+  const ConvGeometry g{stride, pad_y, pad_x, transposed, 0, 0, tf32};
   if (x.numel() > 0 && dy.numel() > 0 && uses_fused_conv(x, dy.size(1), kernel_y, kernel_x, g))
     return fused_conv_weight(x, dy, styles, kernel_y, g);
   const MemoryFormat format = dense_format(x);
@@ -284,6 +253,6 @@ Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor
 
 STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, STYLEGAN_OPS_DEVICE, m) {
   m.impl("modulated_conv2d", TORCH_BOX(&stylegan_ops::modulated_conv2d));
-  m.impl("modulated_conv2d_inference", TORCH_BOX(&stylegan_ops::modulated_conv2d_inference));
+  m.impl("modulated_conv2d_layer", TORCH_BOX(&stylegan_ops::modulated_conv2d_layer));
   m.impl("modulated_conv2d_weight", TORCH_BOX(&stylegan_ops::modulated_conv2d_weight));
 }

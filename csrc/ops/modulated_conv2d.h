@@ -45,7 +45,28 @@ struct DemodulationParams {
   DType dtype;
 };
 
+// The styles of all layers of a network, and their demodulation coefficients with sum_k w^2 at hand. A work item is one
+// layer.
+struct ModulationParams {
+  static constexpr int kMostLayers = 64;
+  struct Layer {
+    int64_t in_channels, out_channels;  // out_channels: coefficients for each sample, perhaps none
+    int64_t roots;                      // where in `roots` the layer's [O, I] begin; -1: no demodulation
+    int64_t styles, scale;              // where in the results its [N, I] and [N, O] begin
+  };
+  Layer layer[kMostLayers];
+  const void* given;    // [layers, N, most_channels]: the styles
+  const void* roots;    // (sum_k w[o, i, k]^2)^1/2 of one layer behind the other
+  const void* factors;  // [layers]: what each layer's weights were divided by; null: nothing is divided
+  void* styles;         // where `factors` are given, those of a sample are divided by c, a power of two of their size,
+  void* scale;          // and its coefficients multiplied by c * factor
+  int64_t samples, layers, most_channels;
+  double eps;
+  DType dtype;  // float32 or float64, of all
+};
+
 STYLEGAN_OPS_CPU_KERNEL(demodulation, DemodulationParams)
+STYLEGAN_OPS_CPU_KERNEL(modulation, ModulationParams)
 STYLEGAN_OPS_CPU_KERNEL(interleave, InterleaveParams)
 STYLEGAN_OPS_CPU_KERNEL(gather_taps, GatherTapsParams)
 
@@ -98,6 +119,7 @@ struct FusedConvWeightParams {
 namespace cuda {
 
 void launch_demodulation(const DemodulationParams& params, Stream stream);
+void launch_modulation(const ModulationParams& params, Stream stream);
 
 // The length of the packed weights' rows: whole chunks of 64 bytes.
 inline int64_t packed_channels(int64_t channels, DType dtype) {

@@ -43,8 +43,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-inline DType dtype_of(const Tensor& t) {
-  switch (t.scalar_type()) {
+inline DType dtype_of(ScalarType dtype) {
+  switch (dtype) {
     case ScalarType::Double:
       return DType::kFloat64;
     case ScalarType::Float:
@@ -57,6 +57,8 @@ inline DType dtype_of(const Tensor& t) {
       STD_TORCH_CHECK(false, "stylegan_ops: the dtype must be float64, float32, bfloat16 or float16");
   }
 }
+
+inline DType dtype_of(const Tensor& t) { return dtype_of(t.scalar_type()); }
 
 // The dtype in which an op computes, and of its small operands and reductions.
 inline ScalarType accumulate_type(const Tensor& t) {

@@ -132,8 +132,7 @@ Tensor upfirdn2d(const Tensor& x, const Tensor& f, std::vector<int64_t> up, std:
 }
 
 Tensor upfirdn2d_epilogue(const Tensor& x, const Tensor& f, const std::vector<int64_t>& padding, double gain,
-                          OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
-                          const Activation& activation) {
+                          Behind behind) {
   const MemoryFormat format = dense_format(x);
   const Tensor input = dense(x, format);
   const Filter filter(f, x, false, gain);
@@ -141,9 +140,7 @@ Tensor upfirdn2d_epilogue(const Tensor& x, const Tensor& f, const std::vector<in
   p.x_axis = axis(x.size(3), 1, 1, padding[0], padding[1], filter.width);
   p.y_axis = axis(x.size(2), 1, 1, padding[2], padding[3], filter.height);
   Tensor out = empty_dense(x, {x.size(0), x.size(1), p.y_axis.out, p.x_axis.out}, format);
-  OptionalTensor strength;
-  const EpilogueOperands epilogue =
-      epilogue_operands(x, x.size(0), x.size(1), p.y_axis.out * p.x_axis.out, scale, noise, strength, bias, activation);
+  const EpilogueOperands epilogue = epilogue_operands(x, x.size(0), x.size(1), p.y_axis.out * p.x_axis.out, behind);
   set_images(p, input, out, format);
   p.epilogue = &epilogue;
   run(p, filter, out);
@@ -151,17 +148,14 @@ Tensor upfirdn2d_epilogue(const Tensor& x, const Tensor& f, const std::vector<in
 }
 
 Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int64_t, 4> size, const Tensor& f,
-                        const std::vector<int64_t>& padding, double gain, OptionalTensor scale, OptionalTensor noise,
-                        OptionalTensor bias, const Activation& activation) {
+                        const std::vector<int64_t>& padding, double gain, Behind behind) {
   const Filter filter(f, like, false, gain);
   const auto [n, c, height, width] = size;
   Upfirdn2dParams p{};
   p.x_axis = axis(width, 1, 1, padding[0], padding[1], filter.width);
   p.y_axis = axis(height, 1, 1, padding[2], padding[3], filter.height);
   Tensor out = empty_dense(like, {n, c, p.y_axis.out, p.x_axis.out}, MemoryFormat::ChannelsLast);
-  OptionalTensor strength;
-  const EpilogueOperands epilogue =
-      epilogue_operands(like, n, c, p.y_axis.out * p.x_axis.out, scale, noise, strength, bias, activation);
+  const EpilogueOperands epilogue = epilogue_operands(like, n, c, p.y_axis.out * p.x_axis.out, behind);
   set_images(p, out, out, MemoryFormat::ChannelsLast);
   p.phases = &phases;  // in place of x
   p.epilogue = &epilogue;

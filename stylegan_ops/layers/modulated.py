@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..ops import modulated_conv2d
+from ..ops._demodulation import LayerStyle
 from ..ops.bias_act import ACTIVATIONS
 from ._checks import check_choice
 from .equalized import EqualizedLinear
@@ -73,12 +74,20 @@ class SynthesisLayer(Resampling):
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "random") -> torch.Tensor:
+    def styles(self, w: torch.Tensor | LayerStyle) -> torch.Tensor | LayerStyle:
+        """`A(w)`."""
+        return w if isinstance(w, LayerStyle) else self.affine(w)
+
+    def noise_shape(self) -> tuple[int, int, int]:
+        """That of one sample's noise."""
+        return 1, self.resolution, self.resolution
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor | LayerStyle, noise_mode: str = "random") -> torch.Tensor:
         """Run the layer.
 
         Args:
             x: [N, I, H, W].
-            w: [N, w_dim].
+            w: [N, w_dim], or in inference what `network_styles` made of it.
             noise_mode: "random" draws new noise, "const" takes the layer's own, "none" adds none.
 
         Returns:
@@ -91,15 +100,17 @@ class SynthesisLayer(Resampling):
         noise = None
         if noise_mode == "random":
             # One picture of noise per sample, shared by all channels.
-            noise = torch.randn(x.shape[0], 1, self.resolution, self.resolution, device=x.device, dtype=self.noise_const.dtype)
-            noise = noise * self.noise_strength
+            like = self.noise_const
+            is_drawn = isinstance(w, LayerStyle)
+            noise = w.noise if is_drawn else torch.randn(x.shape[0], *self.noise_shape(), device=like.device, dtype=like.dtype)
         elif noise_mode == "const":
-            noise = self.noise_const * self.noise_strength
+            noise = self.noise_const
         return modulated_conv2d(
             x,
             self.weight,
-            self.affine(w),
+            self.styles(w),
             noise=noise,
+            noise_strength=None if noise is None else self.noise_strength,
             up=self.up,
             padding=self.padding,
             resample_filter=self.resample_filter if self.up > 1 else None,
@@ -142,10 +153,13 @@ class ToRGB(nn.Module):
         self.weight = nn.Parameter(torch.randn(img_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(img_channels))
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        """`x` [N, I, H, W], `w` [N, w_dim] -> [N, img_channels, H, W], in the autocast dtype or that of `x`, layout kept."""
-        styles = self.affine(w) * self.weight_gain
-        return modulated_conv2d(x, self.weight, styles, demodulate=False, bias=self.bias, clamp=self.conv_clamp)
+    def styles(self, w: torch.Tensor | LayerStyle) -> torch.Tensor | LayerStyle:
+        """`A(w) / sqrt(I)`."""
+        return w if isinstance(w, LayerStyle) else self.affine(w) * self.weight_gain
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor | LayerStyle) -> torch.Tensor:
+        """`x` [N, I, H, W], `w` as in `SynthesisLayer` -> [N, img_channels, H, W], in the autocast dtype or that of `x`, layout kept."""
+        return modulated_conv2d(x, self.weight, self.styles(w), demodulate=False, bias=self.bias, clamp=self.conv_clamp)
 
     def extra_repr(self) -> str:
         """The sizes."""

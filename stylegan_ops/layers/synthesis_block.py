@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ..ops._demodulation import LayerStyle
 from .equalized import EqualizedConv2d
 from .modulated import SynthesisLayer, ToRGB
 from .resampling import Resampling
@@ -60,22 +61,27 @@ class SynthesisBlock(Resampling):
         if self.residual:
             self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter, gain=gain)
 
+    def modulated(self) -> list[SynthesisLayer | ToRGB | None]:
+        """The layers that take a code, in the order of `ws`; None where the block does not add to the image."""
+        return [*([] if self.num_convs == 1 else [self.conv0]), self.conv1, self.torgb if self.has_torgb else None]
+
     def forward(
-        self, x: torch.Tensor | None, img: torch.Tensor | None, ws: Sequence[torch.Tensor], noise_mode: str = "random"
+        self, x: torch.Tensor | None, img: torch.Tensor | None, ws: Sequence[torch.Tensor | LayerStyle | None], noise_mode: str = "random"
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Run the block.
 
         Args:
             x: [N, in_channels, resolution / 2, resolution / 2]; None for the first block.
             img: [N, img_channels, resolution / 2, resolution / 2]; None before the first image.
-            ws: num_convs + 1 codes [N, w_dim]: one per convolution and one for the image.
+            ws: num_convs + 1 codes [N, w_dim], one per convolution and one for the image, or what `network_styles` made of them.
             noise_mode: see `SynthesisLayer`.
 
         Returns:
             x [N, out_channels, resolution, resolution], and img of that size in the dtype of the parameters or None.
         """
         if x is None:
-            x = self.const.expand(ws[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            n = (ws[0].styles if isinstance(ws[0], LayerStyle) else ws[0]).shape[0]
+            x = self.const.expand(n, -1, -1, -1).contiguous(memory_format=torch.channels_last)
             x = self.conv1(x, ws[0], noise_mode)
         else:
             shortcut = self.skip(x) if self.residual else None

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..layers import DiscriminatorBlock, DiscriminatorEpilogue, MappingLayers, MappingNetwork, SynthesisBlock
+from ..layers import DiscriminatorBlock, DiscriminatorEpilogue, LayerStyle, MappingLayers, MappingNetwork, SynthesisBlock, network_styles
 from ..layers._checks import check_choice, check_int, check_labels, check_positive_int, check_shape
 
 ARCHITECTURES = ("orig", "skip", "resnet")
@@ -102,14 +102,25 @@ class SynthesisNetwork(nn.Module):
             ValueError, TypeError: `ws` or `noise_mode` is outside these rules.
         """
         check_shape("SynthesisNetwork", "ws", ws, (None, self.num_ws, self.w_dim), f"[N, {self.num_ws}, {self.w_dim}]")
-        layer_ws = ws.unbind(dim=1)
         x = img = None
-        i = 0
-        for r in self.resolutions:
-            block = getattr(self, f"b{r}")
-            x, img = block(x, img, layer_ws[i : i + block.num_convs + 1], noise_mode)
-            i += block.num_convs
+        for r, styles in zip(self.resolutions, self._styles(ws, noise_mode), strict=True):
+            x, img = getattr(self, f"b{r}")(x, img, styles, noise_mode)
         return img.contiguous()
+
+    def _styles(self, ws: torch.Tensor, noise_mode: str) -> list[list[torch.Tensor | LayerStyle | None]]:
+        """What each block takes for ws: the codes of its layers, or for inference what is made of all of them at once."""
+        blocks = [getattr(self, f"b{r}") for r in self.resolutions]
+        codes, first = [], 0
+        for block in blocks:
+            codes.append(list(range(first, first + block.num_convs + 1)))
+            first += block.num_convs
+        used = [(layer, i) for block, which in zip(blocks, codes, strict=True) for layer, i in zip(block.modulated(), which, strict=True)]
+        made = network_styles([layer for layer, _ in used if layer], ws, [i for layer, i in used if layer], noise_mode)
+        if made is None:
+            layer_ws = ws.unbind(dim=1)
+            return [[layer_ws[i] for i in which] for which in codes]
+        styles = iter(made)
+        return [[next(styles) if layer else None for layer in block.modulated()] for block in blocks]
 
 
 class Generator(nn.Module):

@@ -23,6 +23,15 @@ def register(name: str, *, fake: Callable, backward: Callable, setup_context: Ca
     torch.library.register_autograd(f"stylegan_ops::{name}", backward, setup_context=setup_context)
 
 
+def refuses_derivative(name: str) -> Callable:
+    """The derivative of an operator for inference: an error, instead of a graph that is silently cut."""
+
+    def backward(ctx, *grads):
+        raise RuntimeError(f"{name}: has no derivative; it is for inference")
+
+    return backward
+
+
 def cpu_variant(select: str | None = None) -> str:
     """The SIMD variant that the CPU kernels use: `baseline`, `avx2` or `avx512`.
 

@@ -168,6 +168,18 @@ def keeps_output(act: int, alpha: float) -> bool:
     return act != ACTIVATIONS["swish"].index and not (act == ACTIVATIONS["lrelu"].index and alpha < 0)
 
 
+def recovers_input(act: int, alpha: float) -> bool:
+    """Whether z is told by the output wherever dy/dz is not 0, without loss: mirrors csrc/ops/bias_act.h."""
+    return is_piecewise_linear(act) and keeps_output(act, alpha)
+
+
+def inverse_slope(act: int, alpha: float) -> float:
+    """The factor from a negative output of such an activation to its input; 0 where that is lost."""
+    if act == LINEAR:
+        return 1.0
+    return 0.0 if act == ACTIVATIONS["relu"].index or alpha == 0 else 1 / alpha
+
+
 def _setup(ctx, inputs, output):
     x, b, *ctx.args = inputs
     dim, act, alpha, gain, clamp = ctx.args

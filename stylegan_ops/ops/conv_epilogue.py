@@ -7,7 +7,7 @@ import torch
 from .. import _impl
 from ._checks import accumulate_dtype, check_device, check_image, check_real, check_vector
 from ._registry import native, register
-from .bias_act import LINEAR, NO_CLAMP, activate_reference, check_activation, dense_format, is_piecewise_linear, keeps_output
+from .bias_act import LINEAR, NO_CLAMP, activate_reference, check_activation, dense_format, inverse_slope, is_piecewise_linear, keeps_output
 
 # 1. The public function
 
@@ -50,16 +50,17 @@ def conv_epilogue(
     """
     op = "conv_epilogue"
     check_image(op, "y", y, ndim=4)
-    args = check_operands(op, y, scale, noise, noise_strength, bias)
+    args = check_operands(op, y, y.shape, scale, noise, noise_strength, bias)
     args += check_activation(op, act, alpha, gain, clamp)
     if _impl.is_native(op, impl, y):
         return native(op)(y, *args)
     return conv_epilogue_reference(y, *args)
 
 
-def check_operands(op, y, scale, noise, noise_strength, bias):
-    """Checks and completes `(scale [N, C], noise [N | 1, 1, H, W], noise_strength [], bias [C])`, all in the accumulation dtype."""
-    n, c, h, w = y.shape
+def check_operands(op, y, size, scale, noise, noise_strength, bias):
+    """Checks and completes `(scale [N, C], noise [N | 1, 1, H, W], noise_strength [], bias [C])` for an output of `size` [N, C, H, W],
+    all in y's accumulation dtype."""
+    n, c, h, w = size
     dtype = accumulate_dtype(y.dtype)
     if scale is not None:
         check_image(op, "scale", scale)
@@ -117,7 +118,7 @@ def _fake(y, scale, noise, noise_strength, bias, act, alpha, gain, clamp):
     return torch.empty_like(y, memory_format=dense_format(y))
 
 
-def _backward_fake(dout, ref, y, scale, noise, noise_strength, act, alpha, gain, clamp, wants):
+def _backward_fake(dout, ref, y, scale, noise, noise_strength, bias, act, alpha, gain, clamp, wants):
     dtype = accumulate_dtype(dout.dtype)
     like = y if y is not None else ref if ref is not None else dout
     n, c = dout.shape[:2]
@@ -139,6 +140,7 @@ def _backward_fake(dout, ref, y, scale, noise, noise_strength, act, alpha, gain,
 # 4. Derivatives. With z = y scale + noise strength + bias, out = a(z) and dz = dout a'(z):
 #        dy = dz scale,  dscale = sum_hw dz y,  dnoise = sum_c dz strength,  dstrength = sum dz noise,  dbias = sum_nhw dz,
 #    all in one pass. `ref` is what a' is a function of (see bias_act): the output, or for swish z, computed again.
+#    Without y it is recovered from the output, y = (z - noise strength - bias) / scale: a layer then keeps no tensor in between.
 
 WANTS_SCALE, WANTS_NOISE, WANTS_STRENGTH, WANTS_BIAS = 1, 2, 4, 8
 
@@ -165,18 +167,21 @@ def _backward(ctx, dout):
     if not ctx.keeps_output:
         ref = native("conv_epilogue")(y, scale, noise, strength, bias, LINEAR, 0.0, 1.0, NO_CLAMP)
     wants = sum(1 << i for i, shape in enumerate(ctx.shapes) if shape is not None and ctx.needs_input_grad[i + 1])
-    dy, *small = native("conv_epilogue_backward")(dout, ref, y, scale, noise, strength, *ctx.activation, wants)
+    dy, *small = native("conv_epilogue_backward")(dout, ref, y, scale, noise, strength, None, *ctx.activation, wants)
     return dy, *(s if wants >> i & 1 else None for i, s in enumerate(small)), None, None, None, None
 
 
 def _setup_backward(ctx, inputs, output):
-    dout, ref, y, scale, noise, strength, *ctx.activation, ctx.wants = inputs
-    ctx.save_for_backward(dout, ref, y, scale, noise, strength)
+    dout, ref, y, scale, noise, strength, bias, *ctx.activation, ctx.wants = inputs
+    ctx.save_for_backward(dout, ref, y, scale, noise, strength, bias)
 
 
 def _double_backward(ctx, g_dy, g_scale, g_noise, g_strength, g_bias):
-    dout, ref, y, scale, noise, strength = ctx.saved_tensors
+    dout, ref, y, scale, noise, strength, bias = ctx.saved_tensors
     dtype = accumulate_dtype(dout.dtype)
+    recovers = bool(ctx.wants & WANTS_SCALE) and y is None
+    if recovers:
+        y, slope = _recover(ref, scale, noise, strength, bias, *ctx.activation[:3])
     family = native("bias_act_backward")
     act = [1, *ctx.activation]
 
@@ -194,23 +199,48 @@ def _double_backward(ctx, g_dy, g_scale, g_noise, g_strength, g_bias):
         g_z = g_z + g_bias[:, None, None]
     g_z = g_z.to(dout.dtype)
 
-    g = [None] * 6
+    g = [None] * 7
     if ctx.needs_input_grad[0]:
         g[0] = family(g_z, ref, *act, 0, False)[0]
     if ref is not None and ctx.needs_input_grad[1] and not is_piecewise_linear(ctx.activation[0]):
         g[1] = family(g_z * dout, ref, *act, 1, False)[0]
     needs = ctx.needs_input_grad
-    if any(needs[2:6]):
+    if any(needs[2:6]) or (recovers and any(needs)):
         dz = family(dout, ref, *act, 0, False)[0].to(dtype)
         if ctx.wants & WANTS_SCALE and needs[2]:
-            g[2] = (dz * g_scale[:, :, None, None]).to(y.dtype)
+            g[2] = (dz * g_scale[:, :, None, None]).to(dout.dtype)
         if scale is not None and needs[3]:
             g[3] = (dz * g_dy).sum([2, 3])
         if ctx.wants & WANTS_STRENGTH and needs[4]:
             g[4] = (dz.sum(1, keepdim=True) * g_strength).sum_to_size(noise.shape)
         if ctx.wants & WANTS_NOISE and strength is not None and needs[5]:
             g[5] = (dz.sum(1, keepdim=True) * g_noise).sum()
+        if recovers:  # dscale = sum dz y as a function of what y is recovered from
+            g_z0 = dz * (g_scale / scale)[:, :, None, None]
+            own = (
+                None,
+                (g_z0 * slope).to(ref.dtype) if needs[1] else None,
+                None,
+                -(g_z0 * y).sum([2, 3]) if needs[3] else None,
+                -(g_z0.sum(1, keepdim=True) * (1 if strength is None else strength)).sum_to_size(noise.shape) if needs[4] else None,
+                -(g_z0.sum(1, keepdim=True) * noise).sum() if needs[5] else None,
+                -g_z0.sum([0, 2, 3]) if needs[6] else None,
+            )
+            g = [a if b is None else b if a is None else a + b for a, b in zip(g, own, strict=True)]
     return *g, None, None, None, None, None
+
+
+def _recover(ref, scale, noise, strength, bias, act, alpha, gain):
+    """The y of the output, and dz/dref."""
+    inverse_gain = 0.0 if gain == 0 else 1 / gain
+    u = ref.to(scale.dtype) * inverse_gain
+    slope = torch.where(u > 0, 1.0, inverse_slope(act, alpha)).to(u.dtype)
+    z = u * slope
+    if noise is not None:
+        z = z - (noise if strength is None else noise * strength)
+    if bias is not None:
+        z = z - bias[:, None, None]
+    return z / scale[:, :, None, None], slope * inverse_gain
 
 
 register("conv_epilogue", fake=_fake, setup_context=_setup, backward=_backward)

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 
 from .. import _impl
 from ._checks import accumulate_dtype, check_bool, check_device, check_image, check_real, check_vector, no_autocast
-from ._registry import native, register
-from .bias_act import IDENTITY, LINEAR, NO_CLAMP, check_activation, dense_format
-from .conv_epilogue import WANTS_SCALE, check_noise, conv_epilogue
-from .upfirdn2d import check_arguments, check_sides, down_padding, filter_size, up_padding, upfirdn2d, upfirdn2d_reference
+from ._demodulation import LayerStyle
+from ._modulated_native import Behind, modulated_conv2d_native
+from .bias_act import check_activation, dense_format
+from .conv_epilogue import check_operands, conv_epilogue
+from .upfirdn2d import check_arguments, check_sides, down_padding, filter_size, up_padding, upfirdn2d_reference
 
 # 1. The public function
 
@@ -30,6 +31,7 @@ def modulated_conv2d(
     flip_weight: bool = True,
     *,
     eps: float = 1e-8,
+    noise_strength: torch.Tensor | float | None = None,
     bias: torch.Tensor | None = None,
     act: str = "linear",
     alpha: float | None = None,
@@ -41,7 +43,7 @@ def modulated_conv2d(
 
     With the styles `s` and the weights `w`: `y = d * conv(s * x, w)`, where `d_no = (sum_ik (s_ni w_oik)^2 + eps)^-1/2` (1 without
     demodulation), the same as convolving each sample with weights of its own, but with one shared weight and so one dense convolution
-    for the whole batch. Then `clamp(act(y + noise + bias) * gain)`.
+    for the whole batch. Then `clamp(act(y + noise * noise_strength + bias) * gain)`.
     With `up` the image is zero-inserted and filtered before the convolution, with `down` the result is filtered and decimated; both are
     computed in the cheaper equivalent order.
 
@@ -49,7 +51,7 @@ def modulated_conv2d(
         x: images `[N, I, H, W]`, floating point. Contiguous and channels_last are read as they are.
         weight: `[O, I, K_h, K_w]`, any floating-point dtype; it is cast to x's.
         styles: `[N, I]`; None for a plain convolution (then there is no demodulation).
-        noise: `[N, 1, H', W']`, `[1, 1, H', W']` or `[H', W']`, times its strength; None for no noise.
+        noise: `[N, 1, H', W']`, `[1, 1, H', W']` or `[H', W']`; None for no noise.
         up, down: resampling factors, 1 or 2 or more; not both above 1.
         padding: as for the convolution alone, one integer, `[x, y]` or `[left, right, top, bottom]`, in pixels of the upsampled image;
             `K // 2` keeps the size times up, divided by down.
@@ -57,6 +59,7 @@ def modulated_conv2d(
         demodulate: divide by the expected standard deviation (the equation above).
         flip_weight: True is correlation (PyTorch's convention), False convolution.
         eps: added under the root.
+        noise_strength: factor of the noise, a number or a tensor of one element; None for 1.
         bias, act, alpha, gain, clamp: as in `conv_epilogue`.
         impl: `auto`, `native` or `reference`; default as set by `use_impl`.
 
@@ -67,8 +70,9 @@ def modulated_conv2d(
         ValueError, TypeError: for arguments outside these rules.
         RuntimeError: with `impl="native"` where there is no kernel.
 
-    Differentiable to any order in x, weight, styles, noise and bias. In 16 bits `d` is made of the weights as x's dtype rounds them where
-    nothing asks for a gradient, else of the weights as they are.
+    Differentiable to any order in x, weight, styles, noise, noise_strength and bias. `d` is made of the weights as they are, before they
+    are cast. In float16 styles and weights are divided by powers of two of their size, and the result multiplied: what fits
+    float16 itself stays finite on the way for inputs up to 256.
     Source: Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 to 3.
     """
     op = "modulated_conv2d"
@@ -84,12 +88,13 @@ def modulated_conv2d(
         raise ValueError(f"{op}: eps must be at least 0 (got {eps})")
     activation = check_activation(op, act, alpha, gain, clamp)
     height, width = output_size(x, weight, f, up, down, padding)
-    if noise is not None:
-        noise = check_noise(op, noise, x, height, width)
     if bias is not None:
         check_vector(op, "bias", bias, weight.shape[0], x, "dimension 0 of weight")
+    size = (x.shape[0], weight.shape[0], height, width)
+    _, noise, noise_strength, bias = check_operands(op, x, size, None, noise, noise_strength, bias)
 
-    if styles is not None:
+    is_made = isinstance(styles, LayerStyle)  # a network's own, for inference on the native kernels
+    if styles is not None and not is_made:
         check_image(op, "styles", styles)
         if styles.shape != x.shape[:2]:
             raise ValueError(f"{op}: styles must have shape [N, I] = [{x.shape[0]}, {x.shape[1]}] (got shape {tuple(styles.shape)})")
@@ -99,14 +104,12 @@ def modulated_conv2d(
     if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(x.device.type))
 
-    if not _impl.is_native(op, impl, x):
+    if not is_made and not _impl.is_native(op, impl, x):
         y = modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight)
-        return conv_epilogue(y, None, noise, None, bias, act, alpha, gain, clamp, impl="reference").to(x.dtype)
-    if noise is not None:
-        noise = noise.to(accumulate_dtype(x.dtype))
-    if bias is not None:
-        bias = bias.to(accumulate_dtype(x.dtype))
-    return _native(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight, (noise, bias, *activation))
+        return conv_epilogue(y, None, noise, noise_strength, bias, act, alpha, gain, clamp, impl="reference").to(x.dtype)
+    style = styles if is_made else LayerStyle.of(x, weight, styles, demodulate, eps)
+    behind = Behind(style.scale, noise, noise_strength, bias, activation)
+    return modulated_conv2d_native(x, weight, style.size, style.styles, behind, f, up, down, padding, flip_weight)
 
 
 def check_weight(x, weight) -> None:
@@ -140,13 +143,6 @@ def output_size(x, weight, f, up, down, padding) -> tuple[int, int]:
     return (height - 1) // down + 1, (width - 1) // down + 1
 
 
-def demodulation_coefficients(weight: torch.Tensor, styles: torch.Tensor, eps: float) -> torch.Tensor:
-    """`d_no = (sum_ik (s_ni w_oik)^2 + eps)^-1/2` `[N, O]` in the styles' dtype, float32 under autocast too (equation 3)."""
-    with no_autocast(styles.device):
-        energy = weight.to(styles.dtype).square().sum([2, 3])
-        return (styles.square() @ energy.t() + eps).rsqrt()
-
-
 # 2. The reference: the definition, with weights of its own for each sample
 
 
@@ -170,152 +166,3 @@ def modulated_conv2d_reference(x, weight, styles, demodulate, eps, f, up, down, 
         if down > 1:
             y = upfirdn2d_reference(y, f, (1, 1), (down, down), (0, 0, 0, 0), False, 1.0)
     return y.contiguous(memory_format=dense_format(x))
-
-
-# The native order of the same steps: the filter is applied where there are fewer pixels, and the zeros are never multiplied.
-
-
-def _native(x, weight, styles, demodulate, eps, f, up, down, padding, flip_weight, behind) -> torch.Tensor:
-    ky, kx = weight.shape[2:]
-    left, right, top, bottom = padding
-    is_1x1 = ky == 1 and kx == 1
-    noise, bias, *activation = behind
-    is_inference = not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, styles, noise, bias)))
-
-    def epilogue(y):
-        scale = demodulation_coefficients(weight, styles, eps) if demodulate else None
-        if scale is None and noise is None and bias is None and tuple(activation) == IDENTITY:
-            return y
-        return native("conv_epilogue")(y, scale, noise, None, bias, *activation)
-
-    w = weight.to(x.dtype)
-    if not is_1x1 and flip_weight == (up > 1):  # a transposed convolution flips by itself
-        w = w.flip([2, 3])
-    if up > 1 and is_1x1:
-        y = native("modulated_conv2d")(x, w, styles, 1, 0, 0, False, 0, 0)
-        return epilogue(upfirdn2d(y, f, up, padding=padding, gain=up * up, impl="native"))
-    if up > 1:
-        w = w.transpose(0, 1)
-        full = (left - kx + 1, right - kx + up, top - ky + 1, bottom - ky + up)
-        if is_inference and up == 2 and min(kx, ky) > 1:
-            f = torch.ones([1, 1], device=x.device) if f is None else f
-            return native("modulated_conv2d_inference")(x, w, styles, demodulate, eps, noise, bias, f, up, 1, full, *activation)
-        y = native("modulated_conv2d")(x, w, styles, up, 0, 0, True, 0, 0)
-        return epilogue(upfirdn2d(y, f, padding=full, gain=up * up, impl="native"))
-    if down > 1 and f is not None:
-        blur_down = down if is_1x1 else 1
-        x = upfirdn2d(x, f, down=blur_down, padding=padding, impl="native")
-        down, left, top = down // blur_down, 0, 0
-    elif left != right or top != bottom or min(padding) < 0:
-        x, left, top = F.pad(x, list(padding)), 0, 0
-    if is_inference:
-        pads = (left, left, top, top)
-        return native("modulated_conv2d_inference")(x, w, styles, demodulate, eps, noise, bias, None, 1, down, pads, *activation)
-    return epilogue(native("modulated_conv2d")(x, w, styles, down, top, left, False, 0, 0))
-
-
-# 3. Fakes. The registered op is the bare y = conv(styles * x, weight), strided or transposed.
-
-
-def _fake(x, weight, styles, stride, pad_y, pad_x, transposed, extra_y, extra_x):
-    if transposed:
-        channels = weight.shape[1]
-        h = (x.shape[2] - 1) * stride - 2 * pad_y + weight.shape[2] + extra_y
-        w = (x.shape[3] - 1) * stride - 2 * pad_x + weight.shape[3] + extra_x
-    else:
-        channels = weight.shape[0]
-        h = (x.shape[2] + 2 * pad_y - weight.shape[2]) // stride + 1
-        w = (x.shape[3] + 2 * pad_x - weight.shape[3]) // stride + 1
-    return _empty_output(x, channels, h, w)
-
-
-def _empty_output(x, channels, h, w):
-    """channels_last wherever x may be read so, as an image of one channel may; a single pixel lies in both and is contiguous."""
-    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (h > 1 or w > 1)
-    return x.new_empty([x.shape[0], channels, h, w]).to(memory_format=torch.channels_last if is_channels_last else torch.contiguous_format)
-
-
-def _inference_fake(x, weight, styles, demodulate, eps, noise, bias, f, up, stride, padding, act, alpha, gain, clamp):
-    left, right, top, bottom = padding
-    if up == 1:
-        return _fake(x, weight, styles, stride, top, left, False, 0, 0)
-    (taps_x, taps_y), ky, kx = filter_size(f), weight.shape[2], weight.shape[3]
-    h = (x.shape[2] - 1) * 2 + ky + top + bottom - taps_y + 1
-    w = (x.shape[3] - 1) * 2 + kx + left + right - taps_x + 1
-    return _empty_output(x, weight.shape[1], h, w)
-
-
-def _weight_fake(x, dy, styles, ky, kx, stride, pad_y, pad_x, transposed):
-    return x.new_empty([x.shape[1], dy.shape[1], ky, kx] if transposed else [dy.shape[1], x.shape[1], ky, kx])
-
-
-# 4. Derivatives. {strided, transposed} convolutions and their weight gradient are closed under differentiation: with u = conv^T(dy, w),
-#        dx = s u,  ds = sum_hw x u,  dw = conv_weight(s x, dy),
-#    where one pass over u and x (the epilogue's backward) gives dx and ds, and s x is never kept.
-
-
-def _unscale(u, x, styles, needs_x, needs_styles):
-    """From u, the cotangent of `styles * x`, those of x and of styles."""
-    if styles is None:
-        return (u.contiguous(memory_format=dense_format(x)) if needs_x else None), None
-    wants = WANTS_SCALE if needs_styles else 0
-    dx, ds, *_ = native("conv_epilogue_backward")(u, None, x, styles, None, None, LINEAR, 0.0, 1.0, NO_CLAMP, wants)
-    return (dx if needs_x else None), (ds if needs_styles else None)
-
-
-def _adjoint(dy, weight, geometry, x_shape):
-    """conv^T(dy, w) in x's shape."""
-    stride, pad_y, pad_x, transposed = geometry
-    extra = (0, 0)
-    if not transposed:
-        extra = tuple(x_shape[i] - ((dy.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
-    return native("modulated_conv2d")(dy, weight, None, stride, pad_y, pad_x, not transposed, *extra)
-
-
-def _setup(ctx, inputs, output):
-    x, weight, styles, *geometry, ctx.extra_y, ctx.extra_x = inputs
-    ctx.geometry = tuple(geometry)
-    ctx.save_for_backward(x, weight, styles)
-
-
-def _backward(ctx, dy):
-    x, weight, styles = ctx.saved_tensors
-    needs_x, needs_weight, needs_styles = ctx.needs_input_grad[:3]
-    dx = dw = ds = None
-    if needs_x or needs_styles:
-        dx, ds = _unscale(_adjoint(dy, weight, ctx.geometry, x.shape), x, styles, needs_x, needs_styles)
-    if needs_weight:
-        dw = native("modulated_conv2d_weight")(x, dy, styles, *weight.shape[2:], *ctx.geometry)
-    return dx, dw, ds, None, None, None, None, None, None
-
-
-def _setup_weight(ctx, inputs, output):
-    x, dy, styles, _, _, *geometry = inputs
-    ctx.geometry = tuple(geometry)
-    ctx.save_for_backward(x, dy, styles)
-
-
-def _weight_backward(ctx, g):
-    x, dy, styles = ctx.saved_tensors
-    needs_x, needs_dy, needs_styles = ctx.needs_input_grad[:3]
-    g_x = g_dy = g_styles = None
-    if needs_x or needs_styles:
-        g_x, g_styles = _unscale(_adjoint(dy, g, ctx.geometry, x.shape), x, styles, needs_x, needs_styles)
-    if needs_dy:
-        stride, pad_y, pad_x, transposed = ctx.geometry
-        extra = (0, 0)
-        if transposed:
-            extra = tuple(dy.shape[i] - ((x.shape[i] - 1) * stride - 2 * p + g.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
-        g_dy = native("modulated_conv2d")(x, g, styles, *ctx.geometry, *extra)
-    return g_x, g_dy, g_styles, *[None] * 6
-
-
-register("modulated_conv2d", fake=_fake, setup_context=_setup, backward=_backward)
-
-
-def _inference_backward(ctx, dy):
-    raise RuntimeError("modulated_conv2d_inference: has no derivative; call modulated_conv2d, which chooses it only where none is needed")
-
-
-register("modulated_conv2d_inference", fake=_inference_fake, backward=_inference_backward)
-register("modulated_conv2d_weight", fake=_weight_fake, setup_context=_setup_weight, backward=_weight_backward)

@@ -268,22 +268,24 @@ def _fake(x, f, up, down, padding, flip_filter, gain):
 # 4. Derivative: the adjoint is an upfirdn2d with up and down swapped, the filter flipped and the padding that restores x's size.
 
 
+def adjoint(dy, f, up, down, padding, flip_filter, gain, size):
+    """The gradient in an image of `size` (height, width), from that in its result."""
+    (kx, ky), (in_h, in_w), (out_h, out_w) = filter_size(f), size, dy.shape[2:]
+    (ux, uy), (dx, dy_), (left, _, top, _) = up, down, padding
+    before_x, before_y = kx - left - 1, ky - top - 1
+    after_x = in_w * ux - out_w * dx + left - ux + 1
+    after_y = in_h * uy - out_h * dy_ + top - uy + 1
+    return native("upfirdn2d")(dy, f, down, up, (before_x, after_x, before_y, after_y), not flip_filter, gain)
+
+
 def _setup(ctx, inputs, output):
-    x, f, ctx.up, ctx.down, ctx.padding, ctx.flip_filter, ctx.gain = inputs
-    ctx.sizes = (x.shape[2], x.shape[3], output.shape[2], output.shape[3])
+    x, f, *ctx.arguments = inputs
+    ctx.size = x.shape[2:]
     ctx.save_for_backward(f)
 
 
 def _backward(ctx, dy):
-    (f,) = ctx.saved_tensors
-    (kx, ky), (in_h, in_w, out_h, out_w) = filter_size(f), ctx.sizes
-    (ux, uy), (dx, dy_), (left, _, top, _) = ctx.up, ctx.down, ctx.padding
-    before_x, before_y = kx - left - 1, ky - top - 1
-    after_x = in_w * ux - out_w * dx + left - ux + 1
-    after_y = in_h * uy - out_h * dy_ + top - uy + 1
-    padding = (before_x, after_x, before_y, after_y)
-    grad = native("upfirdn2d")(dy, f, ctx.down, ctx.up, padding, not ctx.flip_filter, ctx.gain)
-    return grad, None, None, None, None, None, None
+    return adjoint(dy, *ctx.saved_tensors, *ctx.arguments, ctx.size), *[None] * 6
 
 
 register("upfirdn2d", fake=_fake, setup_context=_setup, backward=_backward)

@@ -97,8 +97,9 @@ def test_opcheck(native, layout):
         scale, noise, strength, bias = leaf(randn(n, c)), leaf(randn(1, 1, h, w)), leaf(randn()), leaf(randn(c))
         torch.library.opcheck(op, (y, scale, noise, strength, bias, act, 0.0, 1.5, clamp))
         torch.library.opcheck(op, (y, None, None, None, None, act, 0.0, 1.5, clamp))
-        torch.library.opcheck(backward, (dout, out, y, scale, noise, strength, act, 0.0, 1.5, clamp, 15))
-        torch.library.opcheck(backward, (dout, None, y, scale, None, None, 0, 0.0, 1.0, -1.0, 1))
+        torch.library.opcheck(backward, (dout, out, y, scale, noise, strength, None, act, 0.0, 1.5, clamp, 15))
+        torch.library.opcheck(backward, (dout, None, y, scale, None, None, None, 0, 0.0, 1.0, -1.0, 1))
+        torch.library.opcheck(backward, (dout, out, None, scale, noise, strength, bias, 2, 0.2, 1.5, clamp, 15))
     half = leaf(randn(2, 3, 4, 5, dtype=torch.bfloat16, layout=layout))
     torch.library.opcheck(op, (half, None, None, None, leaf(randn(3, dtype=torch.float32)), 2, 0.2, 1.5, -1.0))
 

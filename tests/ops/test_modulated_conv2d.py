@@ -98,7 +98,7 @@ def test_gradgradcheck(implementation, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck(native, layout):
     op, weight_op = torch.ops.stylegan_ops.modulated_conv2d.default, torch.ops.stylegan_ops.modulated_conv2d_weight.default
-    inference = torch.ops.stylegan_ops.modulated_conv2d_inference.default
+    layer_op = torch.ops.stylegan_ops.modulated_conv2d_layer.default
     x, w, s = leaf(randn(2, 3, 5, 4, layout=layout)), leaf(randn(4, 3, 3, 3)), leaf(randn(2, 3))
     flipped = leaf(randn(3, 4, 3, 3))
     for weight, styles, *geometry in [
@@ -108,14 +108,16 @@ def test_opcheck(native, layout):
         (flipped, None, 2, 1, 1, True, 1, 0),
         (flipped, s, 1, 1, 1, True, 0, 0),
     ]:
-        torch.library.opcheck(op, (x, weight, styles, *geometry))
-        dy = leaf(randn(*op(x, weight, styles, *geometry).shape, layout=layout))
-        torch.library.opcheck(weight_op, (x, dy, styles, *weight.shape[2:], *geometry[:4]))
-    x, w, s, flipped = (t.detach() for t in (x, w, s, flipped))
-    noise, bias = randn(1, 1, 5, 4), randn(4)
-    torch.library.opcheck(inference, (x, w, s, True, 1e-8, noise, bias, None, 1, 1, [1, 1, 1, 1], 2, 0.2, 1.4, 0.5))
-    torch.library.opcheck(inference, (x, w[..., :1, :1], s, False, 0.0, None, bias, None, 1, 1, [0, 0, 0, 0], 0, 0.0, 1.0, -1.0))
-    torch.library.opcheck(inference, (x, flipped, s, True, 1e-8, randn(1, 1, 10, 8), None, BLUR, 2, 1, [1, 1, 1, 1], 2, 0.2, 1.4, -1.0))
+        torch.library.opcheck(op, (x, weight, styles, *geometry, False))
+        dy = leaf(randn(*op(x, weight, styles, *geometry, False).shape, layout=layout))
+        torch.library.opcheck(weight_op, (x, dy, styles, *weight.shape[2:], *geometry[:4], False))
+    scale, noise, strength, bias = leaf(randn(2, 4).exp()), leaf(randn(1, 1, 5, 4)), leaf(randn()), leaf(randn(4))
+    same, up = (None, 1, 1, [1, 1, 1, 1]), (BLUR, 2, 1, [1, 1, 1, 1])
+    torch.library.opcheck(layer_op, (x, w, None, s, scale, noise, strength, bias, *same, 2, 0.2, 1.4, 0.5, False))
+    one = w[..., :1, :1].detach()
+    torch.library.opcheck(layer_op, (x, one, None, s, None, None, None, bias, None, 1, 1, [0] * 4, 0, 0.0, 1.0, -1.0, False))
+    noise = leaf(randn(1, 1, 10, 8))
+    torch.library.opcheck(layer_op, (x, flipped, None, s, scale, noise, None, None, *up, 2, 0.2, 1.4, -1.0, False))
 
 
 def compiled_case(x, weight, styles, noise, bias):
@@ -159,7 +161,7 @@ def test_autocast_without_gradients(native, kernel_size):
 
 
 def test_exports(implementation):
-    node = "modulated_conv2d_inference" if implementation == "native" else None
+    node = "modulated_conv2d_layer" if implementation == "native" else None
     assert_exports(compiled_case, *compiled_inputs(), node=node)
 
 

@@ -1,0 +1,62 @@
+"""What all modulated layers of a synthesis network need of the codes w, made at once for inference: one product of matrices for their
+affine transformations, one launch for styles and demodulation, one for the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch.nn import functional as F
+
+from ..ops._demodulation import LayerStyle, NetworkStyles
+from ..ops._frozen import kept
+from .modulated import SynthesisLayer, ToRGB
+
+
+def network_styles(
+    layers: Sequence[SynthesisLayer | ToRGB], ws: torch.Tensor, which: Sequence[int], noise_mode: str
+) -> list[LayerStyle] | None:
+    """Each layer's `LayerStyle`, or None where the layers have to do it themselves: in training, and without native kernels.
+
+    Args:
+        layers: the modulated layers of a network.
+        ws: [N, num_ws, w_dim].
+        which: for each layer, which of the codes it takes.
+        noise_mode: see `SynthesisLayer`; noise is drawn for "random".
+
+    The weights of the affine transformations and the squares of the others are kept as long as no weight changes; see `is_frozen`.
+    """
+    parameters = [p for layer in layers for p in (layer.weight, layer.affine.weight, layer.affine.bias)]
+    x = parameters[0]
+    if ws.shape[0] == 0 or not NetworkStyles.serves(parameters):
+        return None
+    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64 else x.dtype
+    index, affine, bias, make = kept(("network", dtype, *which), parameters, lambda: _prepare(layers, which, dtype == torch.float16))
+    with torch.autocast(x.device.type, enabled=False):
+        codes = ws.to(affine.dtype).index_select(1, index).transpose(0, 1)
+        made = make(torch.baddbmm(bias, codes, affine))
+    if noise_mode != "random":
+        return made
+    sizes = [layer.resolution**2 if isinstance(layer, SynthesisLayer) else 0 for layer in layers]
+    n = ws.shape[0]
+    noises = torch.randn(n * sum(sizes), device=x.device, dtype=affine.dtype).split([n * size for size in sizes])
+    return [
+        replace(style, noise=noise.view(n, *layer.noise_shape())) if isinstance(layer, SynthesisLayer) else style
+        for layer, style, noise in zip(layers, made, noises, strict=True)
+    ]
+
+
+def _prepare(layers, which, is_bounded):
+    """The index of the codes, the affine transformations [layers, w_dim, I] and [layers, 1, I] with zeros behind, and the demodulation."""
+    dtype, device = (torch.float64 if layers[0].weight.dtype == torch.float64 else torch.float32), layers[0].weight.device
+    most = max(layer.weight.shape[1] for layer in layers)
+    matrices, vectors = [], []
+    for layer in layers:
+        gain = 1.0 if isinstance(layer, SynthesisLayer) else layer.weight_gain
+        behind = (0, most - layer.weight.shape[1])
+        matrices.append(F.pad(layer.affine.weight.to(dtype).t() * (layer.affine.weight_gain * gain), behind))
+        vectors.append(F.pad(layer.affine.bias.to(dtype)[None] * (layer.affine.bias_gain * gain), behind))
+    demodulates = [isinstance(layer, SynthesisLayer) for layer in layers]
+    make = NetworkStyles([layer.weight for layer in layers], demodulates, dtype, is_bounded, 1e-8)
+    return torch.tensor(which, device=device), torch.stack(matrices), torch.stack(vectors), make

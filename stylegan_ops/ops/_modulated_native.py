@@ -1,0 +1,242 @@
+"""The native form of modulated_conv2d: which registered operators make it, their fakes and their derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ._checks import accumulate_dtype
+from ._frozen import is_frozen, kept
+from ._registry import native, refuses_derivative, register
+from .bias_act import IDENTITY, LINEAR, NO_CLAMP, dense_format, recovers_input
+from .conv_epilogue import WANTS_BIAS, WANTS_NOISE, WANTS_SCALE, WANTS_STRENGTH
+from .upfirdn2d import adjoint, filter_size, upfirdn2d
+
+# 1. The order of the steps: the filter is applied where there are fewer pixels, and the zeros are never multiplied
+
+
+@dataclass
+class Behind:
+    """What stands behind the convolution, in the accumulation dtype: see conv_epilogue."""
+
+    scale: torch.Tensor | None
+    noise: torch.Tensor | None
+    noise_strength: torch.Tensor | None
+    bias: torch.Tensor | None
+    activation: tuple[int, float, float, float]
+
+    def tensors(self) -> tuple[torch.Tensor | None, ...]:
+        return self.scale, self.noise, self.noise_strength, self.bias
+
+    def is_nothing(self) -> bool:
+        return self.activation == IDENTITY and all(t is None for t in self.tensors())
+
+    def __call__(self, y: torch.Tensor) -> torch.Tensor:
+        return y if self.is_nothing() else native("conv_epilogue")(y, *self.tensors(), *self.activation)
+
+
+def modulated_conv2d_native(x, weight, size, styles, behind, f, up, down, padding, flip_weight) -> torch.Tensor:
+    """The convolution of styles * x with weight / size (None for 1), resampled, and what stands behind it, demodulation included."""
+    ky, kx = weight.shape[2:]
+    left, right, top, bottom = padding
+    is_1x1 = ky == 1 and kx == 1
+    flips = not is_1x1 and flip_weight == (up > 1)  # a transposed convolution flips by itself
+    # A layer in one operator keeps nothing but its output for the derivatives; what that does not tell goes through the single ones.
+    needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, styles, *behind.tensors()))
+    is_layer = not needs_grad or (recovers_input(*behind.activation[:2]) and not (behind.is_nothing() and up == 1))
+
+    def layer(x, f, stride, padding):
+        w, packed = _weights(x, weight, size, 2 if up > 1 else stride, up > 1, flips)
+        tensors = (styles, *behind.tensors(), f)
+        return native("modulated_conv2d_layer")(x, w, packed, *tensors, up, stride, padding, *behind.activation, allows_tf32(x))
+
+    def convolution(x, stride, pad_y, pad_x, transposed):
+        w = _arranged(weight, size, x.dtype, transposed, flips)
+        return native("modulated_conv2d")(x, w, styles, stride, pad_y, pad_x, transposed, 0, 0, allows_tf32(x))
+
+    if up > 1 and is_1x1:
+        y = convolution(x, 1, 0, 0, False)
+        return behind(upfirdn2d(y, f, up, padding=padding, gain=up * up, impl="native"))
+    if up > 1:
+        full = (left - kx + 1, right - kx + up, top - ky + 1, bottom - ky + up)
+        if is_layer and up == 2 and min(kx, ky) > 1:
+            return layer(x, torch.ones([1, 1], device=x.device) if f is None else f, 1, full)
+        y = convolution(x, up, 0, 0, True)
+        return behind(upfirdn2d(y, f, padding=full, gain=up * up, impl="native"))
+    if down > 1 and f is not None:
+        blur_down = down if is_1x1 else 1
+        x = upfirdn2d(x, f, down=blur_down, padding=padding, impl="native")
+        down, left, top = down // blur_down, 0, 0
+    elif left != right or top != bottom or min(padding) < 0:
+        x, left, top = F.pad(x, list(padding)), 0, 0
+    if is_layer:
+        return layer(x, None, down, (left, left, top, top))
+    return behind(convolution(x, down, top, left, False))
+
+
+def allows_tf32(x: torch.Tensor) -> bool:
+    """Whether PyTorch's settings let a convolution of x multiply in TF32."""
+    return x.is_cuda and x.dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+
+def _arranged(weight, size, dtype, transposed, flips):
+    """The weights as the convolution takes them."""
+    w = (weight if size is None else weight / size).to(dtype)
+    w = w.flip([2, 3]) if flips else w
+    return w.transpose(0, 1) if transposed else w
+
+
+def _weights(x, weight, size, stride, transposed, flips):
+    """The weights, and as the fused convolution reads them or None. For frozen weights both are kept between calls."""
+
+    def arranged(dtype):
+        return _arranged(weight, size, dtype, transposed, flips)
+
+    if not is_frozen(weight):
+        return arranged(x.dtype), None
+    how = (x.dtype, transposed, flips, size is None)
+    if x.is_cuda:
+        wide = (weight.transpose(0, 1) if transposed else weight).to(accumulate_dtype(x.dtype))
+        if native("modulated_conv2d_is_fused")(x, wide, stride, transposed):
+            pack = native("modulated_conv2d_pack")
+            return wide, kept(("packed", *how), [weight], lambda: pack(arranged(wide.dtype), x.dtype, transposed))
+    if x.dtype == weight.dtype and not flips and size is None:
+        return arranged(x.dtype), None
+    return kept(("arranged", *how), [weight], lambda: arranged(x.dtype).contiguous()), None
+
+
+# 2. Fakes
+
+
+def _fake(x, weight, styles, stride, pad_y, pad_x, transposed, extra_y, extra_x, tf32):
+    if transposed:
+        channels = weight.shape[1]
+        h = (x.shape[2] - 1) * stride - 2 * pad_y + weight.shape[2] + extra_y
+        w = (x.shape[3] - 1) * stride - 2 * pad_x + weight.shape[3] + extra_x
+    else:
+        channels = weight.shape[0]
+        h = (x.shape[2] + 2 * pad_y - weight.shape[2]) // stride + 1
+        w = (x.shape[3] + 2 * pad_x - weight.shape[3]) // stride + 1
+    return _empty_output(x, channels, h, w)
+
+
+def _empty_output(x, channels, h, w):
+    """channels_last wherever x may be read so, as an image of one channel may; a single pixel lies in both and is contiguous."""
+    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and (h > 1 or w > 1)
+    return x.new_empty([x.shape[0], channels, h, w]).to(memory_format=torch.channels_last if is_channels_last else torch.contiguous_format)
+
+
+def _layer_fake(x, weight, packed, styles, scale, noise, strength, bias, f, up, stride, padding, act, alpha, gain, clamp, tf32):
+    left, right, top, bottom = padding
+    if up == 1:
+        return _fake(x, weight, styles, stride, top, left, False, 0, 0, tf32)
+    (taps_x, taps_y), ky, kx = filter_size(f), weight.shape[2], weight.shape[3]
+    h = (x.shape[2] - 1) * 2 + ky + top + bottom - taps_y + 1
+    w = (x.shape[3] - 1) * 2 + kx + left + right - taps_x + 1
+    return _empty_output(x, weight.shape[1], h, w)
+
+
+def _weight_fake(x, dy, styles, ky, kx, stride, pad_y, pad_x, transposed, tf32):
+    return x.new_empty([x.shape[1], dy.shape[1], ky, kx] if transposed else [dy.shape[1], x.shape[1], ky, kx])
+
+
+def _pack_fake(weight, dtype, transposed):
+    raise RuntimeError("modulated_conv2d_pack: is for frozen weights, outside of torch.compile")
+
+
+# 3. Derivatives. {strided, transposed} convolutions and their weight gradient are closed under differentiation: with u = conv^T(dy, w),
+#        dx = s u,  ds = sum_hw x u,  dw = conv_weight(s x, dy),
+#    where one pass over u and x (the epilogue's backward) gives dx and ds, and s x is never kept.
+
+
+def _unscale(u, x, styles, needs_x, needs_styles):
+    """From u, the cotangent of `styles * x`, those of x and of styles."""
+    if styles is None:
+        return (u.contiguous(memory_format=dense_format(x)) if needs_x else None), None
+    wants = WANTS_SCALE if needs_styles else 0
+    dx, ds, *_ = native("conv_epilogue_backward")(u, None, x, styles, None, None, None, LINEAR, 0.0, 1.0, NO_CLAMP, wants)
+    return (dx if needs_x else None), (ds if needs_styles else None)
+
+
+def _adjoint(dy, weight, geometry, x_shape):
+    """conv^T(dy, w) in x's shape."""
+    stride, pad_y, pad_x, transposed = geometry
+    extra = (0, 0)
+    if not transposed:
+        extra = tuple(x_shape[i] - ((dy.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
+    return native("modulated_conv2d")(dy, weight, None, stride, pad_y, pad_x, not transposed, *extra, allows_tf32(dy))
+
+
+def _gradients(x, weight, styles, dy, geometry, needs_x, needs_weight, needs_styles):
+    """dx, dw, ds of conv(styles * x, weight)."""
+    dx = dw = ds = None
+    if needs_x or needs_styles:
+        dx, ds = _unscale(_adjoint(dy, weight, geometry, x.shape), x, styles, needs_x, needs_styles)
+    if needs_weight:
+        dw = native("modulated_conv2d_weight")(x, dy, styles, *weight.shape[2:], *geometry, allows_tf32(x))
+    return dx, dw, ds
+
+
+def _setup(ctx, inputs, output):
+    x, weight, styles, *geometry, _, _, _ = inputs
+    ctx.geometry = tuple(geometry)
+    ctx.save_for_backward(x, weight, styles)
+
+
+def _backward(ctx, dy):
+    needs_x, needs_weight, needs_styles = ctx.needs_input_grad[:3]
+    return *_gradients(*ctx.saved_tensors, dy, ctx.geometry, needs_x, needs_weight, needs_styles), *[None] * 7
+
+
+def _setup_weight(ctx, inputs, output):
+    x, dy, styles, _, _, *geometry, _ = inputs
+    ctx.geometry = tuple(geometry)
+    ctx.save_for_backward(x, dy, styles)
+
+
+def _weight_backward(ctx, g):
+    x, dy, styles = ctx.saved_tensors
+    needs_x, needs_dy, needs_styles = ctx.needs_input_grad[:3]
+    g_x = g_dy = g_styles = None
+    if needs_x or needs_styles:
+        g_x, g_styles = _unscale(_adjoint(dy, g, ctx.geometry, x.shape), x, styles, needs_x, needs_styles)
+    if needs_dy:
+        stride, pad_y, pad_x, transposed = ctx.geometry
+        extra = (0, 0)
+        if transposed:
+            extra = tuple(dy.shape[i] - ((x.shape[i] - 1) * stride - 2 * p + g.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
+        g_dy = native("modulated_conv2d")(x, g, styles, *ctx.geometry, *extra, allows_tf32(x))
+    return g_x, g_dy, g_styles, *[None] * 7
+
+
+# The layer: its own output tells all that the epilogue's derivatives need, and the blur is linear.
+
+
+def _setup_layer(ctx, inputs, output):
+    x, weight, _, styles, scale, noise, strength, bias, f, ctx.up, stride, ctx.padding, *ctx.activation, _ = inputs
+    left, _, top, _ = ctx.padding
+    ctx.geometry = (2, 0, 0, True) if ctx.up == 2 else (stride, top, left, False)
+    ctx.save_for_backward(x, weight, styles, scale, noise, strength, bias, f, output)
+
+
+def _layer_backward(ctx, dout):
+    x, weight, styles, scale, noise, strength, bias, f, y = ctx.saved_tensors
+    needs_x, needs_weight, _, needs_styles, *needs_small = ctx.needs_input_grad[:8]
+    wants = sum(w for w, need in zip((WANTS_SCALE, WANTS_NOISE, WANTS_STRENGTH, WANTS_BIAS), needs_small, strict=True) if need)
+    dy, *small = native("conv_epilogue_backward")(dout, y, None, scale, noise, strength, bias, *ctx.activation, wants)
+    dx = dw = ds = None
+    if needs_x or needs_weight or needs_styles:
+        if ctx.up == 2:
+            height, width = ((x.shape[i] - 1) * 2 + weight.shape[i] for i in (2, 3))
+            dy = adjoint(dy, f, (1, 1), (1, 1), ctx.padding, False, 4.0, (height, width))
+        dx, dw, ds = _gradients(x, weight, styles, dy, ctx.geometry, needs_x, needs_weight, needs_styles)
+    return dx, dw, None, ds, *(s if need else None for s, need in zip(small, needs_small, strict=True)), *[None] * 9
+
+
+register("modulated_conv2d", fake=_fake, setup_context=_setup, backward=_backward)
+register("modulated_conv2d_layer", fake=_layer_fake, setup_context=_setup_layer, backward=_layer_backward)
+register("modulated_conv2d_weight", fake=_weight_fake, setup_context=_setup_weight, backward=_weight_backward)
+register("modulated_conv2d_pack", fake=_pack_fake, backward=refuses_derivative("modulated_conv2d_pack"))
+register("modulated_conv2d_is_fused", fake=lambda *_: False, backward=refuses_derivative("modulated_conv2d_is_fused"))
