@@ -117,4 +117,6 @@ def explain(op_name: str, *tensors: torch.Tensor) -> str:
     how = f", {code} kernels" if code else ""
     if op_name == "modulated_conv2d" and x.dtype == torch.bfloat16 and code and code.capability < BFLOAT16_TENSOR_CORES:
         how += ", whose own convolution runs on the ordinary pipes: there are no bfloat16 tensor cores"
+    if op_name == "modulated_conv2d" and ops._autotune.is_on():
+        how += ", the convolution chosen by autotune"
     return f"native: {kind}{how}"
