@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 import torch
 
-from . import _library
+from . import _architectures, _library
 
 NAMES = ("auto", "native", "reference")
+BFLOAT16_TENSOR_CORES = (8, 0)  # the first compute capability that has them
 NATIVE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 _default = "auto"  # a module global, not a ContextVar: Dynamo can trace it
@@ -48,16 +49,18 @@ def why_not_native(x: torch.Tensor) -> str | None:
     """The reason why no native kernel serves this tensor, with its remedy; None when one does."""
     if x.dtype not in NATIVE_DTYPES:
         return f"there is no kernel for {x.dtype}; use float64, float32, bfloat16 or float16"
-    library = _library.compiled(x.device.type)
-    if library.loaded:
+    found = _library.compiled(x.device.type)
+    if found.loaded and x.device.type == "cuda":
+        found = _architectures.fit_of_device(x.device.index)
+    if found.reason is None:
         return None
-    return f"{library.reason}; {library.remedy}" if library.remedy else str(library.reason)
+    return f"{found.reason}; {found.remedy}" if found.remedy else found.reason
 
 
 def is_native(op: str, impl: str | None, x: torch.Tensor) -> bool:
     """Decides whether `op` runs natively on `x`; warns once per reason when `auto` has to fall back."""
     name = _default if impl is None else impl
-    if name == "auto" and x.dtype in NATIVE_DTYPES and _library.compiled(x.device.type).loaded:
+    if name == "auto" and why_not_native(x) is None:
         return True
     check_name(op, name)
     if name == "reference":
@@ -108,5 +111,12 @@ def explain(op_name: str, *tensors: torch.Tensor) -> str:
     reason = why_not_native(x)
     if reason is not None:
         return f"reference: {reason} ({kind})"
-    variant = f", {ops.cpu_variant()} kernels" if x.device.type == "cpu" else ""
-    return f"native: {kind}{variant}"
+    if x.device.type == "cpu":
+        return f"native: {kind}, {ops.cpu_variant()} kernels"
+    code = _architectures.fit_of_device(x.device.index).code
+    how = f", {code} kernels" if code else ""
+    if op_name == "modulated_conv2d" and x.dtype == torch.bfloat16 and code and code.capability < BFLOAT16_TENSOR_CORES:
+        how += ", whose own convolution runs on the ordinary pipes: there are no bfloat16 tensor cores"
+    if op_name == "modulated_conv2d" and ops._autotune.is_on():
+        how += ", the convolution chosen by autotune"
+    return f"native: {kind}{how}"

@@ -4,13 +4,14 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from click.testing import CliRunner
 
 import stylegan_ops
-from stylegan_ops import _library, ops
+from stylegan_ops import _architectures, _library, ops
 from stylegan_ops.cli import COMMANDS, doctor, main
 
 
@@ -84,6 +85,44 @@ def test_the_reason_for_no_gpu(monkeypatch, driver, cuda, words):
     monkeypatch.setattr(torch.version, "cuda", cuda)
     found = doctor.gpus(driver)
     assert found["present"] == [] and words in found["reason"] and found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("architectures", "words"),
+    [
+        (
+            ["8.0", "7.5+PTX"],
+            ["T4, compute capability 7.5: runs the code for sm_75", "A100, compute capability 8.0: runs the code for sm_80"],
+        ),
+        (["7.5+PTX"], ["A100, compute capability 8.0: runs PTX for compute_75, which the driver translates at first use"]),
+        (
+            ["8.0+PTX"],
+            [
+                "T4, compute capability 7.5: the CUDA library was built for 8.0+PTX, which T4 (compute capability 7.5) cannot run",
+                "to mend it: TORCH_CUDA_ARCH_LIST='7.5;8.0+PTX' ",
+                "A100, compute capability 8.0: runs the code for sm_80",
+            ],
+        ),
+        (["Turing"], ["T4, compute capability 7.5: the build did not tell what it is for"]),
+        (None, ["T4, compute capability 7.5: the CUDA library is not loaded: no nvcc", "to mend it: install nvcc"]),
+    ],
+)
+def test_each_gpu_is_compared_with_what_was_built(monkeypatch, architectures, words):
+    library = _library.Library("_C_cuda.so", True) if architectures else _library.Library(None, False, "no nvcc", "install nvcc")
+    monkeypatch.setitem(_library.LIBRARIES, "cuda", library)
+    monkeypatch.setattr(_architectures, "ARCHITECTURES", architectures or [])
+    monkeypatch.setattr(_architectures, "CONTENTS", _architectures.contents(architectures or []))
+    cards = [SimpleNamespace(name="T4", major=7, minor=5), SimpleNamespace(name="A100", major=8, minor=0)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", cards.__getitem__)
+    monkeypatch.setattr(doctor, "implementations", dict)  # it would make tensors on the GPU
+    text = call("doctor")
+    for line in words:
+        assert line in text
+    present = json.loads(call("doctor", "--json"))["gpus"]["present"]
+    assert [gpu["architecture"] for gpu in present] == ["7.5", "8.0"]
+    assert all((gpu["code"] is None) == (gpu["reason"] is not None) for gpu in present)
 
 
 def test_runs_as_a_module_without_the_extras():

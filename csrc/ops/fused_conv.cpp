@@ -9,7 +9,9 @@ namespace stylegan_ops {
 namespace {
 
 enum Choice : int64_t { kByRule, kLibrary, kFused };
+// What is chosen for a thread comes before what is chosen for all.
 std::atomic<int64_t> choice{kByRule};
+thread_local int64_t choice_of_thread = kByRule;
 constexpr int64_t kMostPixels = 2040, kMostElements = int64_t{1} << 31;  // a side's and an image's, of the kernels
 
 Tensor bytes(const Tensor& like, int64_t size) { return empty(like, {size}, ScalarType::Byte); }
@@ -23,8 +25,9 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
                           (g.transposed ? g.stride == 2 && kernel_y == 3 : g.stride == 1 || g.stride == 2) &&
                           side < kMostPixels &&
                           x.size(0) * side * side * std::max(x.size(1), out_channels) < kMostElements;
-    if (!possible || choice == kLibrary) return false;
-    if (choice == kFused) return true;
+    const int64_t wanted = choice_of_thread == kByRule ? choice.load() : choice_of_thread;
+    if (!possible || wanted == kLibrary) return false;
+    if (wanted == kFused) return true;
     // Few channels at a high resolution wait for memory, where the fusion saves passes; the others for arithmetic,
     // where cuDNN is at home. float32 stays with cuDNN, which knows PyTorch's settings for TF32.
     return x.element_size() == 2 && side >= 256 && std::max(x.size(1), out_channels) <= 128;
@@ -123,7 +126,12 @@ STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, STYLEGAN_OPS_DEVICE, m) {
 
 #ifdef STYLEGAN_OPS_BACKEND_CUDA
 namespace {
-void set_convolution(int64_t value) { stylegan_ops::choice = value; }
+void set_convolution(int64_t value, bool of_thread) {
+  if (of_thread)
+    stylegan_ops::choice_of_thread = value;
+  else
+    stylegan_ops::choice = value;
+}
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, CompositeExplicitAutograd, m) {

@@ -183,7 +183,7 @@ Tensor modulated_conv2d_layer(const Tensor& x, const Tensor& weight, OptionalTen
   const MemoryFormat format = conv_format(x);
   const ConvGeometry g = up == 2 ? ConvGeometry{2, 0, 0, true, 0, 0, tf32}
                                  : ConvGeometry{stride, padding[2], padding[0], false, 0, 0, tf32};
-  if (uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
+  if (packed.has_value() || uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
     if (up == 1) return torch::stable::contiguous(fused_conv(x, weight, packed, styles, g, behind), format);
     // The scale of a channel may as well stand in front of the blur, and float16 holds what lies between.
     Tensor y = fused_conv(x, weight, packed, styles, g, {.scale = scale});

@@ -14,8 +14,15 @@ import numpy
 import torch
 
 import stylegan_ops
-from stylegan_ops import ops
+from stylegan_ops import _architectures, ops
+from stylegan_ops._library import LIBRARIES
 
+# How a GPU runs the CUDA library, by the kind of its code.
+CODE = {
+    "sm": "runs the code for {}",
+    "compute": "runs PTX for {}, which the driver translates at first use",
+    "unknown": "the build did not tell what it is for",
+}
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 TORCH_WITH_CUDA = "install a torch with CUDA (https://pytorch.org/get-started/locally), then install stylegan_ops anew"
 
@@ -51,15 +58,23 @@ def processor() -> str:
     return f"{name or platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
+def gpu_facts(gpu: Any) -> dict[str, str | None]:
+    """A GPU and the code of the CUDA library that it runs; where there is none, the reason and what mends it."""
+    facts = {"name": gpu.name, "architecture": f"{gpu.major}.{gpu.minor}", "code": None}
+    library = LIBRARIES["cuda"]
+    if not library.loaded:
+        return {**facts, "reason": f"the CUDA library is not loaded: {library.reason}", "remedy": library.remedy}
+    fit = _architectures.fit(gpu)
+    if fit.reason is not None:
+        return {**facts, "reason": fit.reason, "remedy": fit.remedy}
+    return {**facts, "code": str(fit.code) if fit.code else "unknown", "reason": None, "remedy": None}
+
+
 def gpus(driver: str | None) -> dict[str, Any]:
     """The GPUs that torch can use; where there are none, the reason and what mends it."""
     if torch.cuda.is_available():
         found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-        return {
-            "present": [{"name": gpu.name, "architecture": f"{gpu.major}.{gpu.minor}"} for gpu in found],
-            "reason": None,
-            "remedy": None,
-        }
+        return {"present": [gpu_facts(gpu) for gpu in found], "reason": None, "remedy": None}
     if driver is None:
         return {"present": [], "reason": "no NVIDIA driver answers (nvidia-smi)", "remedy": "with an NVIDIA GPU: install its driver"}
     if torch.version.cuda is None:
@@ -142,7 +157,8 @@ def show(report: dict[str, Any]) -> None:
     built = ", ".join(report["cpu_variants_built"])
     show_row("SIMD in use", f"{verdict(True, report['cpu_variant'])} (built: {built})" if report["cpu_variant"] else verdict(False, "none"))
     for gpu in report["gpus"]["present"]:
-        show_row("GPU", f"{verdict(True, gpu['name'])}, architecture {gpu['architecture']}")
+        words = f"{verdict(gpu['code'] is not None, gpu['name'])}, compute capability {gpu['architecture']}: "
+        show_row("GPU", words + (CODE[gpu["code"].split("_")[0]].format(gpu["code"]) if gpu["code"] else gpu["reason"]), gpu["remedy"])
     if not report["gpus"]["present"]:
         show_row("GPU", f"{verdict(False, 'none')}: {report['gpus']['reason']}", report["gpus"]["remedy"])
     architectures = report["build"].get("cuda_architectures")

@@ -6,12 +6,21 @@ import torch
 
 from ..ops._checks import check_image, check_int, check_positive_int, check_real
 
-__all__ = ["check_choice", "check_image", "check_int", "check_labels", "check_positive_int", "check_real", "check_shape"]
+__all__ = ["check_choice", "check_clamp", "check_image", "check_int", "check_labels", "check_positive_int", "check_real", "check_shape"]
 
 
 def check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{owner}: {name} must be one of {', '.join(choices)} (got {value!r})")
+
+
+def check_clamp(owner: str, value: float | None) -> float | None:
+    if value is None:
+        return None
+    value = check_real(owner, "conv_clamp", value)
+    if not value >= 0:
+        raise ValueError(f"{owner}: conv_clamp must be None or at least 0 (got {value})")
+    return value
 
 
 def check_shape(owner: str, name: str, x: torch.Tensor, shape: tuple[int | None, ...], rule: str) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..ops import bias_act, modulated_conv2d
 from ..ops.bias_act import ACTIVATIONS
-from ._checks import check_choice
+from ._checks import check_choice, check_clamp
 from .resampling import Resampling
 
 
@@ -112,6 +112,7 @@ class EqualizedConv2d(Resampling):
         self.padding = kernel_size // 2
         self.activation = activation
         self.act_gain = ACTIVATIONS[activation].gain * gain
+        conv_clamp = check_clamp("EqualizedConv2d", conv_clamp)
         self.act_clamp = None if conv_clamp is None else conv_clamp * gain
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))

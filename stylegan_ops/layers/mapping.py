@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -145,6 +147,8 @@ class MappingNetwork(MappingLayers):
             ValueError, TypeError: `z`, `c`, `truncation_psi` or `truncation_cutoff` is outside these rules.
         """
         psi = check_real("MappingNetwork", "truncation_psi", truncation_psi)
+        if not -math.inf < psi < math.inf:
+            raise ValueError(f"MappingNetwork: truncation_psi must be finite (got {psi})")
         cutoff = self.num_ws if truncation_cutoff is None else check_int("MappingNetwork", "truncation_cutoff", truncation_cutoff)
         if not 0 <= cutoff <= self.num_ws:
             raise ValueError(f"MappingNetwork: truncation_cutoff must be within 0 and num_ws={self.num_ws} (got {cutoff})")

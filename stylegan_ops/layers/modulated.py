@@ -11,7 +11,7 @@ from torch import nn
 from ..ops import modulated_conv2d
 from ..ops._demodulation import LayerStyle
 from ..ops.bias_act import ACTIVATIONS
-from ._checks import check_choice
+from ._checks import check_choice, check_clamp
 from .equalized import EqualizedLinear
 from .resampling import Resampling
 
@@ -67,6 +67,7 @@ class SynthesisLayer(Resampling):
         self.up = up
         self.padding = kernel_size // 2
         self.act_gain = ACTIVATIONS["lrelu"].gain * gain
+        conv_clamp = check_clamp("SynthesisLayer", conv_clamp)
         self.act_clamp = None if conv_clamp is None else conv_clamp * gain
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
@@ -147,7 +148,7 @@ class ToRGB(nn.Module):
 
     def __init__(self, in_channels: int, img_channels: int, w_dim: int, conv_clamp: float | None = None) -> None:
         super().__init__()
-        self.conv_clamp = conv_clamp
+        self.conv_clamp = check_clamp("ToRGB", conv_clamp)
         self.weight_gain = 1 / math.sqrt(in_channels)
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(img_channels, in_channels, 1, 1))

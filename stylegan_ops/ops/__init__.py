@@ -1,5 +1,6 @@
 """The operators. One room per op: public function, reference, fakes and derivatives in `ops/<op>.py`."""
 
+from ._autotune import autotune
 from ._registry import cpu_variant
 from .bias_act import bias_act
 from .conv_epilogue import conv_epilogue
@@ -11,6 +12,7 @@ NAMES = ("bias_act", "conv_epilogue", "modulated_conv2d", "pixel_norm", "upfirdn
 
 __all__ = [
     "NAMES",
+    "autotune",
     "bias_act",
     "conv_epilogue",
     "cpu_variant",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 
 
@@ -46,9 +47,9 @@ def check_real(op: str, name: str, value: float) -> float:
 
 
 def check_bool(op: str, name: str, value: bool) -> bool:
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{op}: {name} must be True or False (got {value!r})")
-    return value
+    return bool(value)
 
 
 def check_int(op: str, name: str, value: int) -> int:

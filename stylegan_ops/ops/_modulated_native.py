@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from . import _autotune
 from ._checks import accumulate_dtype
 from ._frozen import is_frozen, kept
 from ._registry import native, refuses_derivative, register
@@ -89,7 +90,7 @@ def _arranged(weight, size, dtype, transposed, flips):
 
 
 def _weights(x, weight, size, stride, transposed, flips):
-    """The weights, and as the fused convolution reads them or None. For frozen weights both are kept between calls."""
+    """The weights, and as the fused convolution reads them or None, which it then takes. Those of frozen weights are kept between calls."""
 
     def arranged(dtype):
         return _arranged(weight, size, dtype, transposed, flips)
@@ -97,7 +98,7 @@ def _weights(x, weight, size, stride, transposed, flips):
     if not is_frozen(weight):
         return arranged(x.dtype), None
     how = (x.dtype, transposed, flips, size is None)
-    if x.is_cuda:
+    if x.is_cuda and not _autotune.is_on():
         wide = (weight.transpose(0, 1) if transposed else weight).to(accumulate_dtype(x.dtype))
         if native("modulated_conv2d_is_fused")(x, wide, stride, transposed):
             pack = native("modulated_conv2d_pack")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from .. import _library
+from . import _autotune
 
 
 def native(name: str) -> Callable:
-    """The registered operator `stylegan_ops::name`."""
-    return getattr(torch.ops.stylegan_ops, name).default
+    """The registered operator `stylegan_ops::name`; where autotune is on, a convolution on the faster kernels."""
+    op = getattr(torch.ops.stylegan_ops, name).default
+    return partial(_autotune.run, op) if name in _autotune.CONVOLUTIONS and _autotune.is_on() else op
 
 
 def register(name: str, *, fake: Callable, backward: Callable, setup_context: Callable | None = None) -> None:

@@ -81,8 +81,7 @@ def modulated_conv2d(
         raise ValueError(f"{op}: up and down must be single integers, not both above 1 (got up={(up, up_y)}, down={(down, down_y)})")
     check_weight(x, weight)
     padding = resampled_padding(padding, f, up, down)
-    check_bool(op, "demodulate", demodulate)
-    check_bool(op, "flip_weight", flip_weight)
+    demodulate, flip_weight = check_bool(op, "demodulate", demodulate), check_bool(op, "flip_weight", flip_weight)
     eps = check_real(op, "eps", eps)
     if not eps >= 0:
         raise ValueError(f"{op}: eps must be at least 0 (got {eps})")

@@ -224,7 +224,7 @@ def check_sides(op: str, *sides: int) -> None:
 
 def run(op, x, f, up, down, padding, flip_filter, gain, impl):
     """Runs a checked call on the implementation chosen."""
-    check_bool(op, "flip_filter", flip_filter)
+    flip_filter = check_bool(op, "flip_filter", flip_filter)
     output_size(op, x, f, up, down, padding)
     # A longer step than the padded image has no effect.
     width, height = x.shape[3] * up[0] + padding[0] + padding[1], x.shape[2] * up[1] + padding[2] + padding[3]

@@ -108,6 +108,8 @@ def test_rejects_bad_input():
         (lambda: net(z, torch.zeros(2, 3)), wrong_c.format(0, 2)),
         (lambda: net(z, truncation_cutoff=5), r"MappingNetwork: truncation_cutoff must be within 0 and num_ws=4 \(got 5\)"),
         (lambda: net(z, truncation_cutoff=-1), r"MappingNetwork: truncation_cutoff must be within 0 and num_ws=4 \(got -1\)"),
+        (lambda: net(z, truncation_psi=float("nan")), r"MappingNetwork: truncation_psi must be finite \(got nan\)"),
+        (lambda: net(z, truncation_psi=float("-inf")), r"MappingNetwork: truncation_psi must be finite \(got -inf\)"),
         (lambda: MappingNetwork(0, 3, 5, 4), r"MappingNetwork: z_dim must be at least 1 \(got 0\)"),
         (lambda: MappingNetwork(6, 0, 0, 4), r"MappingNetwork: w_dim must be at least 1 \(got 0\)"),
         (lambda: MappingNetwork(6, 0, 5, 4, 0), r"MappingNetwork: num_layers must be at least 1 \(got 0\)"),

@@ -115,6 +115,12 @@ def test_keeps_layout_and_takes_autocast_dtype(dtype):
         assert result.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_rejects_a_clamp_that_is_none():
+    for make, owner in ((make_layer, "SynthesisLayer"), (lambda **clamp: ToRGB(5, 3, w_dim=4, **clamp), "ToRGB")):
+        with pytest.raises(ValueError, match=rf"^{owner}: conv_clamp must be None or at least 0 \(got -1.0\)$"):
+            make(conv_clamp=-1)
+
+
 def test_rejects_noise_mode():
     with pytest.raises(ValueError, match=r"^SynthesisLayer: noise_mode must be one of random, const, none \(got 'fixed'\)$"):
         make_layer()(torch.zeros(1, 5, 8, 8), torch.zeros(1, 4), "fixed")

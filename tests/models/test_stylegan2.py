@@ -282,6 +282,15 @@ def test_rejects_bad_arguments(make_networks):
         Discriminator(8.0)
 
 
+@pytest.mark.parametrize(("network", "layer"), [(Generator, "SynthesisLayer"), (Discriminator, "EqualizedConv2d")])
+def test_rejects_a_clamp_that_is_none(network, layer):
+    for clamp in (-1, float("nan")):
+        with pytest.raises(ValueError, match=rf"^{layer}: conv_clamp must be None or at least 0 \(got {float(clamp)}\)$"):
+            network(8, channel_max=4, conv_clamp=clamp)
+    with pytest.raises(TypeError, match=rf"^{layer}: conv_clamp must be a real number \(got 'a'\)$"):
+        network(8, channel_max=4, conv_clamp="a")
+
+
 def test_rejects_bad_input(make_networks):
     g, d = make_networks()
     labelled_g, labelled_d = make_networks(c_dim=3)

@@ -28,6 +28,18 @@ def test_numpy_integers_are_integers():
 
 
 @pytest.mark.parametrize("impl", ["reference", "auto"])
+@pytest.mark.parametrize("flag", [False, True])
+def test_numpy_flags_are_flags(impl, flag):
+    x, weight, styles = torch.randn(1, 2, 6, 6), torch.randn(3, 2, 3, 3), torch.randn(1, 2)
+    f = setup_filter([1, 2, 4], normalize=np.bool_(flag), flip_filter=np.bool_(flag))
+    assert torch.equal(f, setup_filter([1, 2, 4], normalize=flag, flip_filter=flag))
+    assert torch.equal(upfirdn2d(x, f, flip_filter=np.bool_(flag), impl=impl), upfirdn2d(x, f, flip_filter=flag, impl=impl))
+    flags = {"demodulate": flag, "flip_weight": flag}
+    got = modulated_conv2d(x, weight, styles, **{name: np.bool_(value) for name, value in flags.items()}, impl=impl)
+    assert torch.equal(got, modulated_conv2d(x, weight, styles, **flags, impl=impl))
+
+
+@pytest.mark.parametrize("impl", ["reference", "auto"])
 def test_a_stride_beyond_the_image_leaves_one_pixel(impl):
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     y = upfirdn2d(x, F, down=2**40, padding=2, impl=impl)
