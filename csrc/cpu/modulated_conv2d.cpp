@@ -75,9 +75,13 @@ void modulate_layers(const ModulationParams& p, int64_t begin, int64_t end) {
       const A* const given = static_cast<const A*>(p.given) + (l * p.samples + n) * p.most_channels;
       A* const styles = static_cast<A*>(p.styles) + layer.styles + n * layer.in_channels;
       A* const scale = static_cast<A*>(p.scale) + layer.scale + n * layer.out_channels;
-      const A size = p.factors == nullptr ? A(1) : size_of_largest(given, layer.in_channels);
-      const A factor = p.factors == nullptr ? A(1) : size * static_cast<const A*>(p.factors)[l];
-      for (int64_t i = 0; i < layer.in_channels; ++i) styles[i] = given[i] / size;
+      A divisor = 1, factor = 1;
+      if (p.factors != nullptr) {
+        const A size = size_of_largest(given, layer.in_channels);
+        divisor = size * static_cast<const A*>(p.factors)[2 * l];
+        factor = size * static_cast<const A*>(p.factors)[2 * l + 1];
+      }
+      for (int64_t i = 0; i < layer.in_channels; ++i) styles[i] = given[i] / divisor;
       for (int64_t o = 0; o < layer.out_channels; ++o) {
         scale[o] = factor;
         if (layer.roots < 0) continue;

@@ -82,11 +82,12 @@ __global__ void __launch_bounds__(kModulationWarps* kWarp) modulation_kernel(Mod
   const ModulationParams::Layer layer = p.layer[blockIdx.y];
   const int in = static_cast<int>(layer.in_channels);
   const A* const given = static_cast<const A*>(p.given) + blockIdx.y * p.samples * p.most_channels;
+  const A* const factors = static_cast<const A*>(p.factors) + 2 * blockIdx.y;
 
   if (blockIdx.x == 0) {  // the styles themselves
     for (int64_t n = warp; n < p.samples; n += kModulationWarps) {
       const A* const from = given + n * p.most_channels;
-      const A size = p.factors == nullptr ? A(1) : size_of_largest(from, in);
+      const A size = p.factors == nullptr ? A(1) : size_of_largest(from, in) * factors[0];
       A* const to = static_cast<A*>(p.styles) + layer.styles + n * in;
       for (int i = lane; i < in; i += kWarp) to[i] = from[i] / size;
     }
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kModulationWarps* kWarp) modulation_kernel(Mod
   const A* const roots = layer.roots < 0 ? nullptr : static_cast<const A*>(p.roots) + layer.roots + o * in;
   for (int64_t n = 0; n < p.samples; ++n) {
     const A* const s = given + n * p.most_channels;
-    A scale = p.factors == nullptr ? A(1) : size_of_largest(s, in) * static_cast<const A*>(p.factors)[blockIdx.y];
+    A scale = p.factors == nullptr ? A(1) : size_of_largest(s, in) * factors[1];
     if (roots != nullptr) {
       A energy = 0;
       for (int i = lane; i < in; i += kWarp) {

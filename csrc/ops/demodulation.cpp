@@ -55,7 +55,7 @@ std::tuple<Tensor, Tensor> modulation(const Tensor& styles, const Tensor& roots,
   OptionalTensor sums = roots;
   p.given = given.const_data_ptr();
   p.roots = operand(sums, styles, energies, "modulation: roots");
-  p.factors = operand(factors, styles, layers, "modulation: factors");
+  p.factors = operand(factors, styles, 2 * layers, "modulation: factors");
   p.eps = eps;
   p.dtype = dtype_of(styles);
   Tensor compact = empty(styles, {ins}, styles.scalar_type()), scale = empty(styles, {outs}, styles.scalar_type());

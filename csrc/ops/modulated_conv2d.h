@@ -57,9 +57,9 @@ struct ModulationParams {
   Layer layer[kMostLayers];
   const void* given;    // [layers, N, most_channels]: the styles
   const void* roots;    // (sum_k w[o, i, k]^2)^1/2 of one layer behind the other
-  const void* factors;  // [layers]: what each layer's weights were divided by; null: nothing is divided
-  void* styles;         // where `factors` are given, those of a sample are divided by c, a power of two of their size,
-  void* scale;          // and its coefficients multiplied by c * factor
+  const void* factors;  // [layers, 2]: (a, b), or null for (1, 1) and c = 1
+  void* styles;         // divided by a * c, where c is a power of two of the size of a sample's largest
+  void* scale;          // the coefficients multiplied by b * c
   int64_t samples, layers, most_channels;
   double eps;
   DType dtype;  // float32 or float64, of all

@@ -30,14 +30,15 @@ def energy(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def size_of_largest(v: torch.Tensor) -> torch.Tensor:
     """For each row of `v` a power of two such that v divided by it is at most 1, and more than 1/2 somewhere."""
     most = v.detach().abs().amax(-1, keepdim=True)
-    exponent = torch.where((most > 0) & most.isfinite(), most, 1).frexp().exponent
+    is_size = (most > 0) & most.isfinite()
+    exponent = torch.where(is_size, most, 0).frexp().exponent
     return torch.ldexp(torch.ones_like(most), exponent)
 
 
-def size_of_weight(weight: torch.Tensor) -> torch.Tensor:
-    """`[]`: a power of two. Divided by it, weights and inputs up to 256 cannot sum up to float16's infinity."""
-    terms = math.ceil((weight[0].numel() - 1).bit_length() / 2)  # log2 of the square root of their number
-    return size_of_largest(weight.detach().flatten()).squeeze() * 2.0**terms
+def root_of_terms(weight: torch.Tensor) -> float:
+    """A power of two, at least the root of the number of products in an output. With styles of at most 1 divided by it, weights of at most
+    1 and an x of at most 256, neither a product nor a sum of them leaves float16."""
+    return 2.0 ** math.ceil((weight[0].numel() - 1).bit_length() / 2)
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class LayerStyle:
         scale = demodulation(weight, styles, eps) if demodulate else None
         if styles is None or x.dtype != torch.float16:
             return cls(styles, scale, None)
-        size, largest = size_of_weight(weight), size_of_largest(styles)
-        factor = largest * size
+        size, divisor = size_of_largest(weight.flatten()).squeeze(), size_of_largest(styles) * root_of_terms(weight)
+        factor = divisor * size
         scale = factor.expand(-1, weight.shape[0]) if scale is None else scale * factor
-        return cls(styles / largest, scale, size)
+        return cls(styles / divisor, scale, size)
 
 
 def _fake(weight, styles, eps):
@@ -114,8 +115,9 @@ class NetworkStyles:
         self.demodulates = [int(d) for d in demodulates]
         roots = [energy(w, dtype).sqrt().flatten() for w, d in zip(weights, demodulates, strict=True) if d]
         self.roots = torch.cat(roots) if roots else weights[0].new_empty([0], dtype=dtype)
-        self.sizes = [size_of_weight(w).to(dtype) for w in weights] if is_bounded else [None] * len(weights)
-        self.factors = torch.stack(self.sizes) if is_bounded else None
+        self.sizes = [size_of_largest(w.flatten()).squeeze().to(dtype) for w in weights] if is_bounded else [None] * len(weights)
+        roots_of_terms = torch.tensor([root_of_terms(w) for w in weights], dtype=dtype, device=weights[0].device)
+        self.factors = torch.stack([roots_of_terms, roots_of_terms * torch.stack(self.sizes)], 1) if is_bounded else None
         self.eps = eps
 
     @staticmethod

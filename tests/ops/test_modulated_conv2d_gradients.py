@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from modulated_definition import BLUR, CASES, NAMES
-from support import DTYPES, LAYOUTS, assert_close_in_norm, grads, leaf, randn
+from support import DTYPES, LAYOUTS, assert_close_in_norm, gradcheck, gradgradcheck, grads, leaf, randn
 
 from stylegan_ops import modulated_conv2d
 
@@ -94,7 +94,7 @@ def generator_like(styles, parameters, noise, impl=None):
     x = const.expand(len(styles), -1, -1, -1)
     x = modulated_conv2d(x, first, styles[:, :3], noise[0], up=2, resample_filter=BLUR.to(x.dtype), flip_weight=False, **common)
     x = modulated_conv2d(x, second, styles[:, 3:7], noise[1], **common)
-    return modulated_conv2d(x, last, styles[:, :4], demodulate=False, act="tanh", impl=impl)
+    return modulated_conv2d(x, last, styles[:, :4], demodulate=False, bias=bias[:2], impl=impl)
 
 
 def discriminator_like(x, parameters, impl=None):
@@ -197,6 +197,41 @@ def test_a_step_costs_three_convolutions(native, kwargs, expected):
 
     assert convolutions(step) == expected
     assert all(t.grad is not None for t in (x, weight, styles, bias))
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"up": 2, "resample_filter": BLUR, "flip_weight": False}])
+def test_a_layer_keeps_its_input_and_its_output_only(native, kwargs):
+    """Of all images: the convolution's own result is recovered from the output."""
+    x, weight, styles, noise, bias = (leaf(randn(*s)) for s in ((2, 3, 16, 16), (4, 3, 3, 3), (2, 3), (1, 1, 16, 16), (4,)))
+    if kwargs:
+        noise = leaf(randn(1, 1, 32, 32))
+    images = []
+
+    def save(t):
+        if t.numel() >= x.numel():
+            images.append(t.data_ptr())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda t: t):
+        y = modulated_conv2d(x, weight, styles, noise, padding=1, bias=bias, act="lrelu", clamp=1.0, **kwargs)
+    assert sorted(images) == sorted([x.data_ptr(), y.data_ptr()])
+    y.sum().backward()
+    assert all(t.grad is not None for t in (x, weight, styles, noise, bias))
+
+
+@pytest.mark.parametrize("act", ["linear", "relu", "lrelu"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_from_the_recovered_convolution(kernel, act, layout):
+    """To the second order, with noise, strength, bias and a clamp between the output and what it is recovered from."""
+    torch.manual_seed(5)
+    shapes = ((2, 3, 4, 5), (4, 3, 3, 3), (2, 3), (2, 1, 4, 5), (), (4,))
+    inputs = [leaf(randn(*s, layout=layout if len(s) == 4 and s[0] == 2 else torch.contiguous_format)) for s in shapes]
+
+    def function(x, weight, styles, noise, strength, bias):
+        return modulated_conv2d(x, weight, styles, noise, noise_strength=strength, padding=1, bias=bias, act=act, clamp=2.5)
+
+    gradcheck(function, *inputs)
+    gradgradcheck(function, *inputs)
 
 
 def test_no_gradient_is_computed_that_nobody_asks_for(native):
