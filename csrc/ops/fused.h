@@ -28,6 +28,11 @@ Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int
                         const std::vector<int64_t>& padding, double gain, OptionalTensor scale, OptionalTensor noise,
                         OptionalTensor bias, const Activation& activation);
 
+// Filters the image that a transposed convolution makes, in the convolution's kernel (see uses_conv_blur).
+Tensor upfirdn2d_conv(const Tensor& like, const FusedConvParams& conv, const Tensor& f,
+                      const std::vector<int64_t>& padding, double gain, OptionalTensor scale, OptionalTensor noise,
+                      OptionalTensor bias, const Activation& activation);
+
 // A strided convolution, or a transposed one of weights [I, O, K_h, K_w].
 struct ConvGeometry {
   int64_t stride, pad_y, pad_x;
@@ -42,6 +47,14 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
                   const std::array<int64_t, 2>& extra, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
                   const Activation& activation);
+
+// Whether one kernel makes an up-layer whose convolution is the library's own: convolution, filter and epilogue.
+bool uses_conv_blur(const Tensor& x, int64_t out_channels, const Tensor& f);
+
+// upfirdn2d_epilogue(fused_conv(x, weight, styles), f, padding, gain, ...) of a transposed convolution, in that kernel.
+Tensor fused_conv_blur(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
+                       const Tensor& f, const std::vector<int64_t>& padding, double gain, OptionalTensor scale,
+                       OptionalTensor noise, OptionalTensor bias, const Activation& activation);
 
 // The gradient of conv(styles * x, weight) in the square weights, contiguous.
 Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps, const ConvGeometry& g);

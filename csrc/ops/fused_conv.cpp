@@ -4,15 +4,48 @@
 
 #include "fused.h"
 #include "tensor.h"
+#include "upfirdn2d.h"
 
 namespace stylegan_ops {
 namespace {
 
-enum Choice : int64_t { kByRule, kLibrary, kFused };
+enum Choice : int64_t { kByRule, kLibrary, kFused, kOnePass };  // kFused: an up-layer's filter is a pass of its own
 std::atomic<int64_t> choice{kByRule};
 constexpr int64_t kMostPixels = 2040, kMostElements = int64_t{1} << 31;  // a side's and an image's, of the kernels
 
 Tensor bytes(const Tensor& like, int64_t size) { return empty(like, {size}, ScalarType::Byte); }
+
+// What the kernel reads, in its layout, and where that is. The convolution's output has height x width pixels.
+struct FusedConvInput {
+  Tensor input, packed;
+  OptionalTensor styles;
+  FusedConvParams params{};
+
+  FusedConvInput(const Tensor& x, const Tensor& weight, OptionalTensor factors, const ConvGeometry& g, int64_t height,
+                 int64_t width)
+      : input(torch::stable::contiguous(x, MemoryFormat::ChannelsLast)), styles(factors) {
+    const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
+    const DType dtype = dtype_of(x);
+    PackWeightParams pack{};
+    pack.w = weight.const_data_ptr();
+    pack.stride_o = weight.stride(g.transposed ? 1 : 0), pack.stride_i = weight.stride(g.transposed ? 0 : 1);
+    pack.stride_y = weight.stride(2), pack.stride_x = weight.stride(3);
+    pack.in_channels = in, pack.out_channels = out, pack.kernel_y = taps, pack.kernel_x = taps;
+    pack.from_float32 = weight.scalar_type() == ScalarType::Float;
+    pack.dtype = dtype;
+    packed = empty_dense(x, {taps * taps, out, cuda::packed_channels(in, dtype)}, MemoryFormat::Contiguous);
+    pack.out = packed.mutable_data_ptr();
+    if constexpr (kOnCuda) cuda::launch_pack_weight(pack, Current(x).stream);
+
+    FusedConvParams& p = params;
+    p.x = input.const_data_ptr(), p.w = packed.const_data_ptr();
+    p.styles = operand(styles, x, n * in, "modulated_conv2d: styles");
+    p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
+    p.out_height = height, p.out_width = width, p.out_channels = out;
+    p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
+    p.dtype = dtype;
+  }
+};
 
 }  // namespace
 
@@ -24,7 +57,7 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
                           side < kMostPixels &&
                           x.size(0) * side * side * std::max(x.size(1), out_channels) < kMostElements;
     if (!possible || choice == kLibrary) return false;
-    if (choice == kFused) return true;
+    if (choice != kByRule) return true;
     // Few channels at a high resolution wait for memory, where the fusion saves passes; the others for arithmetic,
     // where cuDNN is at home. float32 stays with cuDNN, which knows PyTorch's settings for TF32.
     return x.element_size() == 2 && side >= 256 && std::max(x.size(1), out_channels) <= 128;
@@ -32,10 +65,21 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
   return false;
 }
 
+bool uses_conv_blur(const Tensor& x, int64_t out_channels, const Tensor& f) {
+  if constexpr (kOnCuda) {
+    const Current current(x);
+    const bool possible = std::max(f.size(0), f.size(f.dim() - 1)) <= 4 && cuda::has_conv_blur(dtype_of(x));
+    if (!possible || choice == kFused) return false;
+    if (choice == kOnePass) return true;
+    return 2 * std::max(x.size(2), x.size(3)) >= 512 && out_channels <= 64;
+  }
+  return false;
+}
+
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
                   const std::array<int64_t, 2>& extra, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
                   const Activation& activation) {
-  const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
+  const int64_t n = x.size(0), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
   const auto side = [&](int d, int64_t pad) {
     return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + taps + extra[d - 2]
                         : (x.size(d) + 2 * pad - taps) / g.stride + 1;
@@ -44,34 +88,24 @@ Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, 
   Tensor y = empty_dense(x, {n, out, height, width}, MemoryFormat::ChannelsLast);
   if constexpr (kOnCuda) {
     const Current current(x);
-    const Tensor input = torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
-    const DType dtype = dtype_of(x);
-    PackWeightParams pack{};
-    pack.w = weight.const_data_ptr();
-    pack.stride_o = weight.stride(g.transposed ? 1 : 0), pack.stride_i = weight.stride(g.transposed ? 0 : 1);
-    pack.stride_y = weight.stride(2), pack.stride_x = weight.stride(3);
-    pack.in_channels = in, pack.out_channels = out, pack.kernel_y = taps, pack.kernel_x = taps;
-    pack.from_float32 = weight.scalar_type() == ScalarType::Float;
-    pack.dtype = dtype;
-    const Tensor packed =
-        empty_dense(x, {taps * taps, out, cuda::packed_channels(in, dtype)}, MemoryFormat::Contiguous);
-    pack.out = packed.mutable_data_ptr();
-    cuda::launch_pack_weight(pack, current.stream);
-
+    FusedConvInput from(x, weight, styles, g, height, width);
+    FusedConvParams& p = from.params;
     OptionalTensor strength;
-    FusedConvParams p{};
-    p.x = input.const_data_ptr(), p.w = packed.const_data_ptr(), p.y = y.mutable_data_ptr();
-    p.styles = operand(styles, x, n * in, "modulated_conv2d: styles");
-    p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
-    p.out_height = height, p.out_width = width, p.out_channels = out;
-    p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
+    p.y = y.mutable_data_ptr();
     p.epilogue = epilogue_operands(x, n, out, height * width, scale, noise, strength, bias, activation);
-    p.dtype = dtype;
     const Tensor workspace = bytes(x, cuda::fused_conv_workspace(p));
     p.workspace = workspace.mutable_data_ptr();
     cuda::launch_fused_conv(p, current.stream);
   }
   return y;
+}
+
+Tensor fused_conv_blur(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
+                       const Tensor& f, const std::vector<int64_t>& padding, double gain, OptionalTensor scale,
+                       OptionalTensor noise, OptionalTensor bias, const Activation& activation) {
+  const int64_t height = (x.size(2) - 1) * 2 + weight.size(2), width = (x.size(3) - 1) * 2 + weight.size(3);
+  const FusedConvInput from(x, weight, styles, g, height, width);
+  return upfirdn2d_conv(x, from.params, f, padding, gain, scale, noise, bias, activation);
 }
 
 Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps,

@@ -213,7 +213,9 @@ Tensor modulated_conv2d_inference(const Tensor& x, const Tensor& weight, Optiona
   const ConvGeometry g = up == 2 ? ConvGeometry{2, 0, 0, true} : ConvGeometry{stride, padding[2], padding[0], false};
   if (uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
     Tensor y;
-    if (up == 2) {
+    if (up == 2 && uses_conv_blur(x, weight.size(1), *f)) {
+      y = fused_conv_blur(x, weight, styles, g, *f, padding, 4, scale, noise, bias, a);
+    } else if (up == 2) {
       y = fused_conv(x, weight, styles, g, {0, 0}, std::nullopt, std::nullopt, std::nullopt, activation(0, 0, 1, -1));
       y = upfirdn2d_epilogue(y, *f, padding, 4, scale, noise, bias, a);
     } else {
