@@ -43,8 +43,9 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
   m.def("modulated_conv2d_is_fused(Tensor x, Tensor weight, int stride, bool transposed) -> bool");
   m.def("modulated_conv2d_pack(Tensor weight, ScalarType dtype, bool transposed) -> Tensor");
 
-  // Which convolution the CUDA library takes: 0 by the rule in csrc/ops/fused_conv.cpp, 1 cuDNN's, 2 its own. What is
-  // set for the calling thread comes before what is set for all.
+  // Which convolution the CUDA library takes: 0 by the rule in csrc/ops/fused_conv.cpp, 1 cuDNN's, 2 its own, 3 its own
+  // with the filter of an up-layer in the same kernel. What is set for the calling thread comes before what is set for
+  // all.
   m.def("set_convolution(int choice, bool of_thread=False) -> ()");
 
   // The SIMD variant of the CPU kernels: 0 baseline, 1 AVX2, 2 AVX-512.

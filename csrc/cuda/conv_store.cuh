@@ -12,10 +12,8 @@ template <typename Sum>
 constexpr int kStoredChannels = kVectorBytes / sizeof(Sum);  // that a lane stores at once
 
 // What the epilogue knows of the lane's adjacent channels: biases, and the scales of the last sample.
-template <typename Sum>
+template <typename Sum, int V = kStoredChannels<Sum>>
 class ChannelEpilogue {
-  static constexpr int V = kStoredChannels<Sum>;
-
  public:
   __device__ ChannelEpilogue(const Epilogue<Sum>& epilogue, int channel, int channels)
       : epilogue_(epilogue), channel_(channel), count_(min(V, channels - channel)), vectors_(channels % V == 0) {
@@ -23,14 +21,13 @@ class ChannelEpilogue {
     for (int i = 0; i < V; ++i) bias_[i] = i < count_ ? epilogue.bias(channel + i) : Sum(0);
   }
 
-  // v = v * scale + (noise + bias) for the channels of a pixel of sample n: all but the activation.
-  __device__ void operator()(Sum* v, int n, int pixel) {
+  // v = v * scale + (level + bias) for the channels of a pixel of sample n: all but the activation.
+  __device__ void operator()(Sum* v, int n, Sum level) {
     if (n != known_) {
 #pragma unroll
       for (int i = 0; i < V; ++i) scale_[i] = i < count_ ? epilogue_.scale(n, channel_ + i) : Sum(0);
       known_ = n;
     }
-    const Sum level = epilogue_.level(n, pixel);
 #pragma unroll
     for (int i = 0; i < V; ++i) v[i] = v[i] * scale_[i] + (level + bias_[i]);
   }
@@ -109,7 +106,7 @@ __device__ __forceinline__ void store_sums(const ConvPlan& p, const ConvBlock& b
 #pragma unroll
         for (int i = 0; i < kTurn; ++i) {
           const int n = p.tile_n == 1 ? block.n : pixel[i] / image;
-          if (pixel[i] >= 0) finish(v + i * V, n, pixel[i] - n * image);
+          if (pixel[i] >= 0) finish(v + i * V, n, epilogue.level(n, pixel[i] - n * image));
         }
         epilogue.activate(v);
       }
@@ -153,7 +150,7 @@ __global__ void __launch_bounds__(256, 1)
           if (channel + i < channels) v[i] += from[i];
     }
     ChannelEpilogue<Sum> finish(epilogue, channel, channels);
-    finish(v, n, static_cast<int>(pixel - static_cast<int64_t>(n) * image));
+    finish(v, n, epilogue.level(n, pixel - static_cast<int64_t>(n) * image));
     epilogue.activate(v);
     finish.write(v, y + place);
   }

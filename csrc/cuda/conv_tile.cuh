@@ -1,8 +1,8 @@
 // What a block of the convolution keeps in shared memory: the input pixels under its outputs, halo included, and a ring
 // of weights. Both go through it in chunks of 64 bytes of channels.
 //
-//   taps     ConvTap [9]                where the weights and the pixels of a tap are
 //   outputs  int [phases][positions]    which output pixel a row of the product is, -1: none
+//   taps     ConvTap [9]                where the weights and the pixels of a tap are
 //   table    int [slots]                which pixel of x lies in a slot of the tile, -1: outside of the image
 //   weights  [4][channels][80 bytes]    the taps to come, one tap of one chunk a stage; at the end, sums
 //   input    [1 or 2][slots][80 bytes]  chunk c (and c + 1): copied once, scaled once, read by every tap
@@ -80,6 +80,7 @@ struct ConvBlock {
   int samples, rows, columns;
   int first_chunk, last_chunk;
 
+  ConvBlock() = default;
   __device__ ConvBlock(const ConvPlan& p, int channels) {
     int b = blockIdx.x;  // the channel tiles of one place are neighbours: they share its input in the L2 cache
     o = b % p.o_tiles * channels, b /= p.o_tiles;

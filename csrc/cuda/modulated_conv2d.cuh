@@ -99,40 +99,25 @@ __device__ __forceinline__ void multiply_tap(typename Core::Sum (&sum)[M][N][4],
   }
 }
 
-template <typename Core, typename Shape>
-__global__ void __launch_bounds__(Shape::kThreads, 1)
-    modulated_conv2d_kernel(const ConvPlan p, const ConvOperands<typename Core::Element> operands,
-                            const Epilogue<typename Core::Sum> epilogue) {
+// All sums of a block, which `store(sum, ring, first_row, first_column, m_used)` takes from the registers when no more
+// of the shared memory is read. The whole block calls it; `shared` begins behind what the caller keeps there.
+template <typename Core, typename Shape, typename Store>
+__device__ __forceinline__ void convolve(const ConvPlan& p, const ConvBlock& block,
+                                         const ConvOperands<typename Core::Element>& operands, unsigned char* shared,
+                                         Store&& store) {
   using T = typename Core::Element;
   using Sum = typename Core::Sum;
   constexpr int M = Shape::kM, N = Shape::kN, kPhases = Shape::kPhases, kThreads = Shape::kThreads;
   constexpr int kSteps = kChunkBytes / Core::kStepBytes;
 
-  const ConvBlock block(p, Shape::kChannels);
-  if (block.rows <= 0 || block.columns <= 0) return;  // a phase with fewer positions than the others
-  unsigned char* shared = dynamic_shared<unsigned char>();
   ConvTap* taps = reinterpret_cast<ConvTap*>(shared);
-  int* outputs = reinterpret_cast<int*>(shared + kTapBytes);
-  int* table = outputs + kPhases * Shape::kPositions;
+  int* table = reinterpret_cast<int*>(shared + kTapBytes);
   unsigned char* ring = reinterpret_cast<unsigned char*>(table) + p.table_bytes();
   const InputTile<T, kThreads> input(p, block, operands.x, operands.styles, table,
                                      ring + Shape::template kRingBytes<Sum>);
   const WeightRing<T, Shape::kChannels, kThreads> weights(p, block.o, operands.w, ring);
   const int tap_count = list_taps<kPhases>(p, block, taps);
-
-  // Which pixel of the batch's output a position of each phase is, -1: none.
   const int positions = block.positions();
-  for (int q = threadIdx.x; q < Shape::kPositions; q += kThreads) {
-    int s, i, j;
-    block.position(min(q, positions - 1), s, i, j);
-#pragma unroll
-    for (int phase = 0; phase < kPhases; ++phase) {
-      const int y = (block.y + i) * p.step + block.phase_y + phase / 2 - p.shift_y;
-      const int x = (block.x + j) * p.step + block.phase_x + phase % 2 - p.shift_x;
-      const bool inside = q < positions && y >= 0 && y < p.out_height && x >= 0 && x < p.out_width;
-      outputs[phase * Shape::kPositions + q] = inside ? ((block.n + s) * p.out_height + y) * p.out_width + x : -1;
-    }
-  }
 
   // Where the warp's rows and columns begin. Rows beyond the last position compute what nobody stores.
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -234,8 +219,37 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   }
 
   __syncthreads();
-  store_sums<Shape>(p, block, sum, outputs, ring, first_row, first_column, m_used, operands.y, operands.partial,
-                    epilogue);
+  store(sum, ring, first_row, first_column, m_used);
+}
+
+template <typename Core, typename Shape>
+__global__ void __launch_bounds__(Shape::kThreads, 1)
+    modulated_conv2d_kernel(const ConvPlan p, const ConvOperands<typename Core::Element> operands,
+                            const Epilogue<typename Core::Sum> epilogue) {
+  const ConvBlock block(p, Shape::kChannels);
+  if (block.rows <= 0 || block.columns <= 0) return;  // a phase with fewer positions than the others
+
+  // Which pixel of the batch's output a position of each phase is, -1: none.
+  int* outputs = dynamic_shared<int>();
+  const int positions = block.positions();
+  for (int q = threadIdx.x; q < Shape::kPositions; q += Shape::kThreads) {
+    int s, i, j;
+    block.position(min(q, positions - 1), s, i, j);
+#pragma unroll
+    for (int phase = 0; phase < Shape::kPhases; ++phase) {
+      const int y = (block.y + i) * p.step + block.phase_y + phase / 2 - p.shift_y;
+      const int x = (block.x + j) * p.step + block.phase_x + phase % 2 - p.shift_x;
+      const bool inside = q < positions && y >= 0 && y < p.out_height && x >= 0 && x < p.out_width;
+      outputs[phase * Shape::kPositions + q] = inside ? ((block.n + s) * p.out_height + y) * p.out_width + x : -1;
+    }
+  }
+
+  unsigned char* shared = reinterpret_cast<unsigned char*>(outputs + Shape::kPhases * Shape::kPositions);
+  convolve<Core, Shape>(p, block, operands, shared,
+                        [&](const auto& sum, unsigned char* ring, int first_row, int first_column, int m_used) {
+                          store_sums<Shape>(p, block, sum, outputs, ring, first_row, first_column, m_used, operands.y,
+                                            operands.partial, epilogue);
+                        });
 }
 
 }  // namespace stylegan_ops::cuda

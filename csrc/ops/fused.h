@@ -29,6 +29,10 @@ Tensor upfirdn2d_epilogue(const Tensor& x, const Tensor& f, const std::vector<in
 Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int64_t, 4> size, const Tensor& f,
                         const std::vector<int64_t>& padding, double gain, Behind behind);
 
+// Filters the image that a transposed convolution makes, in the convolution's kernel (see uses_conv_blur).
+Tensor upfirdn2d_conv(const Tensor& like, const FusedConvParams& conv, const Tensor& f,
+                      const std::vector<int64_t>& padding, double gain, Behind behind);
+
 // A strided convolution, or a transposed one of weights [I, O, K_h, K_w].
 struct ConvGeometry {
   int64_t stride, pad_y, pad_x;
@@ -47,6 +51,14 @@ Tensor pack_weight(const Tensor& weight, ScalarType dtype, bool transposed);
 // pack_weight() made them before, if it did.
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor packed, OptionalTensor styles,
                   const ConvGeometry& g, Behind behind);
+
+// Whether one kernel makes an up-layer whose convolution is the library's own: convolution, filter and epilogue.
+bool uses_conv_blur(const Tensor& x, int64_t out_channels, const Tensor& f);
+
+// upfirdn2d_epilogue(fused_conv(x, weight, styles), f, padding, gain, ...) of a transposed convolution, in that kernel.
+Tensor fused_conv_blur(const Tensor& x, const Tensor& weight, OptionalTensor packed, OptionalTensor styles,
+                       const ConvGeometry& g, const Tensor& f, const std::vector<int64_t>& padding, double gain,
+                       Behind behind);
 
 // The gradient of conv(styles * x, weight) in the square weights, contiguous.
 Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps, const ConvGeometry& g);

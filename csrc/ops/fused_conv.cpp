@@ -4,17 +4,45 @@
 
 #include "fused.h"
 #include "tensor.h"
+#include "upfirdn2d.h"
 
 namespace stylegan_ops {
 namespace {
 
-enum Choice : int64_t { kByRule, kLibrary, kFused };
+enum Choice : int64_t { kByRule, kLibrary, kFused, kOnePass };  // kOnePass: with an up-layer's filter in the kernel
 // What is chosen for a thread comes before what is chosen for all.
 std::atomic<int64_t> choice{kByRule};
 thread_local int64_t choice_of_thread = kByRule;
+int64_t wanted() { return choice_of_thread == kByRule ? choice.load() : choice_of_thread; }
 constexpr int64_t kMostPixels = 2040, kMostElements = int64_t{1} << 31;  // a side's and an image's, of the kernels
 
 Tensor bytes(const Tensor& like, int64_t size) { return empty(like, {size}, ScalarType::Byte); }
+
+// What the kernel reads, in its layout, and where that is. The convolution's output has height x width pixels.
+struct FusedConvInput {
+  Tensor input, packed;
+  OptionalTensor styles;
+  FusedConvParams params{};
+
+  FusedConvInput(const Tensor& x, const Tensor& weight, OptionalTensor given, OptionalTensor factors,
+                 const ConvGeometry& g, int64_t height, int64_t width)
+      : input(torch::stable::contiguous(x, MemoryFormat::ChannelsLast)),
+        packed(given.has_value() ? *given : pack_weight(weight, x.scalar_type(), g.transposed)),
+        styles(factors) {
+    const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
+    STD_TORCH_CHECK(packed.scalar_type() == x.scalar_type() && on_one_device(x, packed) &&
+                        packed.numel() == taps * taps * out * cuda::packed_channels(in, dtype_of(x)),
+                    "modulated_conv2d: the packed weights must fit");
+    FusedConvParams& p = params;
+    p.x = input.const_data_ptr(), p.w = packed.const_data_ptr();
+    p.styles = operand(styles, x, n * in, "modulated_conv2d: styles");
+    p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
+    p.out_height = height, p.out_width = width, p.out_channels = out;
+    p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
+    p.tf32 = g.tf32;
+    p.dtype = dtype_of(x);
+  }
+};
 
 }  // namespace
 
@@ -25,12 +53,23 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
                           (g.transposed ? g.stride == 2 && kernel_y == 3 : g.stride == 1 || g.stride == 2) &&
                           side < kMostPixels &&
                           x.size(0) * side * side * std::max(x.size(1), out_channels) < kMostElements;
-    const int64_t wanted = choice_of_thread == kByRule ? choice.load() : choice_of_thread;
-    if (!possible || wanted == kLibrary) return false;
-    if (wanted == kFused) return true;
+    if (!possible || wanted() == kLibrary) return false;
+    if (wanted() != kByRule) return true;
     // Few channels at a high resolution wait for memory, where the fusion saves passes; the others for arithmetic,
     // where cuDNN is at home. float32 stays with cuDNN, which knows PyTorch's settings for TF32.
     return x.element_size() == 2 && side >= 256 && std::max(x.size(1), out_channels) <= 128;
+  }
+  return false;
+}
+
+bool uses_conv_blur(const Tensor& x, int64_t out_channels, const Tensor& f) {
+  if constexpr (kOnCuda) {
+    const Current current(x);
+    const bool possible = std::max(f.size(0), f.size(f.dim() - 1)) <= 4 && cuda::has_conv_blur(dtype_of(x));
+    if (!possible || wanted() == kOnePass) return possible;
+    // Counted against two kernels: 1.3 to 1.7 times as fast as soon as the batch has the pixels of one image of 512 px;
+    // on fewer the blocks' edges cost what the pass saves, and at 16 channels half of the filter's lanes idle.
+    return x.size(0) * x.size(2) * x.size(3) * 4 >= 512 * 512 && out_channels > 16 && out_channels <= 64;
   }
   return false;
 }
@@ -53,7 +92,7 @@ Tensor pack_weight(const Tensor& weight, ScalarType dtype, bool transposed) {
 
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor packed, OptionalTensor styles,
                   const ConvGeometry& g, Behind behind) {
-  const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
+  const int64_t n = x.size(0), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
   const auto side = [&](int d, int64_t pad) {
     return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + taps + (d == 2 ? g.extra_y : g.extra_x)
                         : (x.size(d) + 2 * pad - taps) / g.stride + 1;
@@ -62,25 +101,23 @@ Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor packed, 
   Tensor y = empty_dense(x, {n, out, height, width}, MemoryFormat::ChannelsLast);
   if constexpr (kOnCuda) {
     const Current current(x);
-    const Tensor input = torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
-    if (!packed.has_value()) packed = pack_weight(weight, x.scalar_type(), g.transposed);
-    STD_TORCH_CHECK(packed->scalar_type() == x.scalar_type() && on_one_device(x, *packed) &&
-                        packed->numel() == taps * taps * out * cuda::packed_channels(in, dtype_of(x)),
-                    "modulated_conv2d: the packed weights must fit");
-    FusedConvParams p{};
-    p.x = input.const_data_ptr(), p.w = packed->const_data_ptr(), p.y = y.mutable_data_ptr();
-    p.styles = operand(styles, x, n * in, "modulated_conv2d: styles");
-    p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
-    p.out_height = height, p.out_width = width, p.out_channels = out;
-    p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
+    FusedConvInput from(x, weight, packed, styles, g, height, width);
+    FusedConvParams& p = from.params;
+    p.y = y.mutable_data_ptr();
     p.epilogue = epilogue_operands(x, n, out, height * width, behind);
-    p.tf32 = g.tf32;
-    p.dtype = dtype_of(x);
     const Tensor workspace = bytes(x, cuda::fused_conv_workspace(p));
     p.workspace = workspace.mutable_data_ptr();
     cuda::launch_fused_conv(p, current.stream);
   }
   return y;
+}
+
+Tensor fused_conv_blur(const Tensor& x, const Tensor& weight, OptionalTensor packed, OptionalTensor styles,
+                       const ConvGeometry& g, const Tensor& f, const std::vector<int64_t>& padding, double gain,
+                       Behind behind) {
+  const int64_t height = (x.size(2) - 1) * 2 + weight.size(2), width = (x.size(3) - 1) * 2 + weight.size(3);
+  const FusedConvInput from(x, weight, packed, styles, g, height, width);
+  return upfirdn2d_conv(x, from.params, f, padding, gain, behind);
 }
 
 Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps,

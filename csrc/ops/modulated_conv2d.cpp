@@ -184,11 +184,11 @@ Tensor modulated_conv2d_layer(const Tensor& x, const Tensor& weight, OptionalTen
   const ConvGeometry g = up == 2 ? ConvGeometry{2, 0, 0, true, 0, 0, tf32}
                                  : ConvGeometry{stride, padding[2], padding[0], false, 0, 0, tf32};
   if (packed.has_value() || uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
-    if (up == 1) return torch::stable::contiguous(fused_conv(x, weight, packed, styles, g, behind), format);
-    // The scale of a channel may as well stand in front of the blur, and float16 holds what lies between.
-    Tensor y = fused_conv(x, weight, packed, styles, g, {.scale = scale});
-    behind.scale.reset();
-    return torch::stable::contiguous(upfirdn2d_epilogue(y, *f, padding, 4, behind), format);
+    const Tensor y = up == 1 ? fused_conv(x, weight, packed, styles, g, behind)
+                     : uses_conv_blur(x, weight.size(1), *f)
+                         ? fused_conv_blur(x, weight, packed, styles, g, *f, padding, 4, behind)
+                         : upfirdn2d_epilogue(fused_conv(x, weight, packed, styles, g, {}), *f, padding, 4, behind);
+    return torch::stable::contiguous(y, format);
   }
   if (up == 1 && is_narrow(x, weight, styles, stride, padding)) {
     Tensor y = as(narrow_convolution(x, weight, *styles), x.scalar_type());

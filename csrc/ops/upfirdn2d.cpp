@@ -106,11 +106,27 @@ void run(Upfirdn2dParams& p, const Filter& filter, const Tensor& out) {
   if (out.numel() == 0) return;
   filter.fill(p);
   if constexpr (kOnCuda) {
-    cuda::launch_upfirdn2d(p, Current(out).stream);
+    const Current current(out);
+    p.conv == nullptr ? cuda::launch_upfirdn2d(p, current.stream) : cuda::launch_conv_blur(p, current.stream);
   } else {
     torch::stable::parallel_for(0, p.images * p.y_axis.out, grain(p.x_axis.out * p.pixel * 2),
                                 [&](int64_t begin, int64_t end) { cpu::upfirdn2d(p, begin, end); });
   }
+}
+
+// Filters an image of this size that is nowhere as a whole: p says what it is made of.
+Tensor filter_unmade(Upfirdn2dParams& p, const Tensor& like, std::array<int64_t, 4> size, const Tensor& f,
+                     const std::vector<int64_t>& padding, double gain, Behind& behind) {
+  const Filter filter(f, like, false, gain);
+  const auto [n, c, height, width] = size;
+  p.x_axis = axis(width, 1, 1, padding[0], padding[1], filter.width);
+  p.y_axis = axis(height, 1, 1, padding[2], padding[3], filter.height);
+  Tensor out = empty_dense(like, {n, c, p.y_axis.out, p.x_axis.out}, MemoryFormat::ChannelsLast);
+  const EpilogueOperands epilogue = epilogue_operands(like, n, c, p.y_axis.out * p.x_axis.out, behind);
+  set_images(p, out, out, MemoryFormat::ChannelsLast);
+  p.epilogue = &epilogue;
+  run(p, filter, out);
+  return out;
 }
 
 }  // namespace
@@ -149,18 +165,17 @@ Tensor upfirdn2d_epilogue(const Tensor& x, const Tensor& f, const std::vector<in
 
 Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int64_t, 4> size, const Tensor& f,
                         const std::vector<int64_t>& padding, double gain, Behind behind) {
-  const Filter filter(f, like, false, gain);
-  const auto [n, c, height, width] = size;
   Upfirdn2dParams p{};
-  p.x_axis = axis(width, 1, 1, padding[0], padding[1], filter.width);
-  p.y_axis = axis(height, 1, 1, padding[2], padding[3], filter.height);
-  Tensor out = empty_dense(like, {n, c, p.y_axis.out, p.x_axis.out}, MemoryFormat::ChannelsLast);
-  const EpilogueOperands epilogue = epilogue_operands(like, n, c, p.y_axis.out * p.x_axis.out, behind);
-  set_images(p, out, out, MemoryFormat::ChannelsLast);
-  p.phases = &phases;  // in place of x
-  p.epilogue = &epilogue;
-  run(p, filter, out);
-  return out;
+  p.phases = &phases;
+  return filter_unmade(p, like, size, f, padding, gain, behind);
+}
+
+Tensor upfirdn2d_conv(const Tensor& like, const FusedConvParams& conv, const Tensor& f,
+                      const std::vector<int64_t>& padding, double gain, Behind behind) {
+  Upfirdn2dParams p{};
+  p.conv = &conv;
+  return filter_unmade(p, like, {conv.samples, conv.out_channels, conv.out_height, conv.out_width}, f, padding, gain,
+                       behind);
 }
 
 }  // namespace stylegan_ops

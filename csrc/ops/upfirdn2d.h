@@ -35,7 +35,8 @@ struct Upfirdn2dParams {
   DeviceFilter filter;  // in place of the three, for CUDA
   int64_t images, pixel;
   ResampleAxis x_axis, y_axis;
-  const Phases* phases;              // the input as a transposed convolution left it, in place of x; channels_last only
+  const Phases* phases;         // the input as a transposed convolution left it, in place of x; channels_last only
+  const FusedConvParams* conv;  // the transposed convolution that makes it, in place of x; launch_conv_blur's alone
   const EpilogueOperands* epilogue;  // what stands behind the filter, or null
   DType dtype;
 };
@@ -44,6 +45,10 @@ STYLEGAN_OPS_CPU_KERNEL(upfirdn2d, Upfirdn2dParams)
 
 namespace cuda {
 void launch_upfirdn2d(const Upfirdn2dParams& params, Stream stream);
-}
+
+// A transposed convolution of 3 x 3 taps, then a filter of at most 4 x 4 taps without resampling, then the epilogue.
+bool has_conv_blur(DType dtype);  // on the current device
+void launch_conv_blur(const Upfirdn2dParams& params, Stream stream);
+}  // namespace cuda
 
 }  // namespace stylegan_ops

@@ -182,6 +182,60 @@ def test_compiles(name):
     assert_compiles(case, "aot_eager", *inputs)
 
 
+def up_layer(n, channels, size, noise, **kwargs) -> Case:
+    """An up-layer of `channels` to `channels` on images of `size`."""
+    (i, o), (h, w) = channels, size
+    kwargs = {"up": 2, "padding": 1, "resample_filter": BLUR, "flip_weight": False, **kwargs}
+    padding = kwargs["padding"] if isinstance(kwargs["padding"], list) else [kwargs["padding"]] * 4
+    out = (h * 2 + sum(padding[2:]) - 2, w * 2 + sum(padding[:2]) - 2)
+    return Case(layer, ((n, i, h, w), (o, i, 3, 3), (n, i), (n, 1, *out) if noise == "per sample" else out, (o,)), kwargs)
+
+
+# Convolution, filter and epilogue in one kernel: a block has 32 channels of a strip of 60 columns and walks down 8 rows at a time.
+UP_LAYERS = {
+    "plain": up_layer(2, (8, 16), (5, 6), "shared", **SMOOTH),
+    "odd sizes and channels": up_layer(3, (5, 7), (9, 11), "per sample", act="lrelu", clamp=0.8),
+    "strips and segments": up_layer(1, (16, 8), (21, 33), "shared"),
+    "chunks and tiles of channels": up_layer(1, (72, 41), (3, 17), "per sample", act="tanh"),
+    "one pixel": up_layer(2, (32, 64), (1, 1), "shared"),
+    "any filter": up_layer(2, (8, 8), (10, 31), "shared", resample_filter=LOPSIDED, act="relu"),
+    "a filter of two axes": up_layer(1, (8, 8), (6, 5), "shared", resample_filter=setup_filter([1, 2, 4], separable=True)),
+    "no filter": up_layer(1, (8, 8), (6, 5), "shared", resample_filter=None),
+    "a long filter": up_layer(1, (8, 8), (6, 5), "shared", resample_filter=setup_filter([1, 2, 3, 2, 1])),
+    "any padding": up_layer(1, (8, 8), (9, 7), "shared", padding=[4, -3, -2, 7], flip_weight=True, demodulate=False),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", SIXTEEN_BIT)
+@pytest.mark.parametrize("name", UP_LAYERS)
+def test_up_layer_in_one_kernel(name, dtype, layout):
+    case = UP_LAYERS[name]
+    inputs = make(case, dtype, layout)
+    with use_impl("reference"):
+        truth = case(*(t.double() for t in inputs))
+    torch.ops.stylegan_ops.set_convolution(3)
+    x, *others = (t.cuda() for t in inputs)
+    y, again = case(x, *others), case(x, *others)
+    # styles * x, what the filter reads, and y are rounded
+    assert_close_in_norm(y.cpu(), truth, dtype=dtype, terms=9 * x.shape[1] + 30, roundings=3)
+    assert_same_layout(y, x)
+    assert torch.equal(y, again)
+
+
+def test_up_layer_in_one_kernel_keeps_no_image_in_between():
+    inputs = [t.cuda() for t in make(UP_LAYERS["strips and segments"], torch.float16, torch.channels_last)]
+    peaks = {}
+    for convolution in (2, 3):
+        torch.ops.stylegan_ops.set_convolution(convolution)
+        torch.cuda.reset_peak_memory_stats()
+        y = UP_LAYERS["strips and segments"](*inputs)
+        size = y.numel() * y.element_size()
+        del y
+        peaks[convolution] = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
+    assert peaks[2] >= 2 * size and peaks[3] < 1.7 * size, f"{peaks} bytes, the result has {size}"
+
+
 def test_the_same_bits_each_time():
     case = CASES["conv_epilogue"]
     inputs = [t.cuda() for t in make(case, torch.float32, torch.channels_last)]
