@@ -2,7 +2,6 @@
 // nvcc from a host compiler, which runs the same kernels in tests/cuda_on_host, and the only one that launches.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -16,6 +15,7 @@
 #include "host_executor.h"
 #endif
 
+#include "once.h"
 #include "ops/kernel.h"
 
 namespace stylegan_ops::cuda {
@@ -32,58 +32,60 @@ inline void check(cudaError_t error, const char* what) {
     throw std::runtime_error(std::string("stylegan_ops: ") + what + ": " + cudaGetErrorString(error));
 }
 
-// Runs kernel(args...) on the stream. Shared memory beyond 48 KiB has to be asked for, which is a call on the host
-// alone and leaves no trace in a captured graph.
-template <typename... Parameters, typename... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream,
-            const Arguments&... args) {
-  if (shared_bytes > 48 * 1024)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-          name);
-  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(args...);
-  check(cudaGetLastError(), name);
-}
-
-// An attribute of the current device, asked for once.
-inline int device_attribute(cudaDeviceAttr attribute) {
-  constexpr int kDevices = 64;
-  static std::atomic<int> known[2][kDevices];
+inline int current_device() {
   int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
-  std::atomic<int>& slot = known[attribute == cudaDevAttrMultiProcessorCount][device % kDevices];
-  int value = slot.load(std::memory_order_relaxed);
-  if (value == 0) {
-    check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
-    slot.store(value, std::memory_order_relaxed);
-  }
+  if (device >= kMostDevices) throw std::runtime_error("stylegan_ops: too many devices: " + std::to_string(device));
+  return device;
+}
+
+// Attributes of the current device.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, attribute, current_device()), "cudaDeviceGetAttribute");
   return value;
 }
-inline int multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
-inline int max_shared_bytes() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
+inline int multiprocessors() {
+  static PerDevice known;
+  return known(current_device(), [] { return device_attribute(cudaDevAttrMultiProcessorCount); });
+}
+inline int max_shared_bytes() {
+  static PerDevice known;
+  return known(current_device(), [] { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); });
+}
 
 // The architecture that a kernel's code was compiled for, 75 and up: what __CUDA_ARCH__ was, which is not the device's
 // where that runs PTX of an older one. All kernels of the library are compiled alike.
 template <typename... Parameters>
 int code_architecture(void (*kernel)(Parameters...)) {
-  constexpr int kDevices = 64;
-  static std::atomic<int> known[kDevices];
-  int device = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  std::atomic<int>& slot = known[device % kDevices];
-  int value = slot.load(std::memory_order_relaxed);
-  if (value == 0) {
+  static PerDevice known;
+  return known(current_device(), [&] {
     cudaFuncAttributes attributes;
     check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
-    value = attributes.ptxVersion;
-    if (value == 0) {  // a runtime that does not tell: the device's own
-      int major = 0, minor = 0;
-      check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-      check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute");
-      value = 10 * major + minor;
-    }
-    slot.store(value, std::memory_order_relaxed);
-  }
-  return value;
+    if (attributes.ptxVersion != 0) return attributes.ptxVersion;
+    return 10 * device_attribute(cudaDevAttrComputeCapabilityMajor) +  // a runtime that does not tell
+           device_attribute(cudaDevAttrComputeCapabilityMinor);
+  });
+}
+
+// Lets the kernel's launches ask for all the shared memory that its own leaves, not for 48 KiB alone.
+inline void allow_all_shared_memory(const void* kernel, const char* name) {
+  static OncePerKernel known;
+  known(kernel, current_device(), [&] {
+    cudaFuncAttributes attributes;
+    check(cudaFuncGetAttributes(&attributes, kernel), name);
+    const int left = max_shared_bytes() - static_cast<int>(attributes.sharedSizeBytes);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, left), name);
+  });
+}
+
+// Runs kernel(args...) on the stream.
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream,
+            const Arguments&... args) {
+  if (shared_bytes > 48 * 1024) allow_all_shared_memory(reinterpret_cast<const void*>(kernel), name);
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(args...);
+  check(cudaGetLastError(), name);
 }
 
 // The shared memory that the launch asked for, 16-byte aligned; in place of `extern __shared__`.
@@ -187,6 +189,18 @@ template <typename T, int N>
 __device__ __forceinline__ void store(T* p, const Vector<T, N>& v) {
   check_aligned<sizeof(T) * N>(p);
   *reinterpret_cast<Vector<T, N>*>(p) = v;
+}
+
+// Makes the compiler forget that it has widened these elements before: it then keeps them as they are, and widens them
+// again, in place of holding both.
+template <typename T, int N>
+__device__ __forceinline__ void keep_narrow([[maybe_unused]] Vector<T, N>& v) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 2 && N % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i < N; i += 2) asm("" : "+r"(*reinterpret_cast<uint32_t*>(v.at + i)));
+  }
+#endif
 }
 
 // 3. Warps

@@ -3,10 +3,15 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
+#include <functional>
 #include <sstream>
+#include <thread>
 #include <tuple>
+#include <vector>
 
 #include "executor_kernels.h"
+#include "once.h"
 #include "ops/bias_act.h"
 #include "ops/conv_epilogue.h"
 #include "ops/pixel_norm.h"
@@ -92,10 +97,41 @@ void bind_executor(py::module_& m) {
   });
 }
 
+// Threads that all call OncePerKernel for all kernels and devices, `rounds` times. Returns how often it acted, in the
+// first round and later, and how often it returned to a thread before anything was done.
+std::tuple<int, int, int> run_once_per_kernel(int threads, int kernels, int devices, int rounds) {
+  cuda::OncePerKernel once;
+  const auto address = [](int kernel) { return reinterpret_cast<const void*>(uintptr_t{4096} * (1 + kernel)); };
+  std::vector<std::atomic<bool>> done(kernels * devices);
+  std::atomic<int> first{0}, later{0}, early{0};
+  const auto round = [&](std::atomic<int>& acted) {
+    for (int kernel = 0; kernel < kernels; ++kernel)
+      for (int device = 0; device < devices; ++device) {
+        std::atomic<bool>& mine = done[kernel * devices + device];
+        once(address(kernel), device, [&] { ++acted, mine = true; });
+        if (!mine) ++early;
+      }
+  };
+  for (int r = 0; r < rounds; ++r) {
+    std::vector<std::thread> running;
+    for (int t = 1; t < threads; ++t) running.emplace_back(round, std::ref(r == 0 ? first : later));
+    round(r == 0 ? first : later);
+    for (std::thread& t : running) t.join();
+  }
+  return {first, later, early};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(cuda_on_host, m) {
   bind_executor(m);
+  m.def("run_once_per_kernel", run_once_per_kernel);
+  m.def("find_per_device", [](const std::vector<int>& devices, const py::function& find) {
+    cuda::PerDevice known;
+    std::vector<int> values;
+    for (int device : devices) values.push_back(known(device, [&] { return find(device).cast<int>(); }));
+    return values;
+  });
 
   Struct<Activation>(m, "Activation")
       .values("act alpha gain clamp", &Activation::act, &Activation::alpha, &Activation::gain, &Activation::clamp);
