@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -105,11 +106,11 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
             const Arguments&... args) {
   host_executor::launch(name, kernel, grid, block, shared_bytes, args...);
 }
-inline int multiprocessors() { return host_executor::kMultiprocessors; }
-inline int max_shared_bytes() { return host_executor::kMaxSharedBytes; }
+inline int multiprocessors() { return host_executor::settings.multiprocessors; }
+inline int max_shared_bytes() { return host_executor::settings.shared_bytes; }
 template <typename... Parameters>
 int code_architecture(void (*)(Parameters...)) {
-  return 80;
+  return host_executor::settings.architecture;
 }
 
 template <typename T>
@@ -215,5 +216,12 @@ __device__ __forceinline__ A warp_sum(A v) {
 // 4. Host arithmetic
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Whether all begin where vectors may; null pointers do.
+inline bool aligned(std::initializer_list<const void*> pointers) {
+  uintptr_t bits = 0;
+  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p);
+  return bits % kVectorBytes == 0;
+}
 
 }  // namespace stylegan_ops::cuda
