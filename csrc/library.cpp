@@ -48,6 +48,9 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
   // all.
   m.def("set_convolution(int choice, bool of_thread=False) -> ()");
 
+  // The number of kernels that the CUDA library has launched so far.
+  m.def("cuda_launches() -> int");
+
   // The SIMD variant of the CPU kernels: 0 baseline, 1 AVX2, 2 AVX-512.
   m.def("cpu_variant() -> int");
   m.def("set_cpu_variant(int variant) -> bool");

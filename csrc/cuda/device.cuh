@@ -87,6 +87,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   if (shared_bytes > 48 * 1024) allow_all_shared_memory(reinterpret_cast<const void*>(kernel), name);
   kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(args...);
   check(cudaGetLastError(), name);
+  launches.fetch_add(1, std::memory_order_relaxed);
 }
 
 // The shared memory that the launch asked for, 16-byte aligned; in place of `extern __shared__`.

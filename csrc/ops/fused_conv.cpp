@@ -163,6 +163,7 @@ STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, STYLEGAN_OPS_DEVICE, m) {
 
 #ifdef STYLEGAN_OPS_BACKEND_CUDA
 namespace {
+int64_t cuda_launches() { return stylegan_ops::cuda::launches; }
 void set_convolution(int64_t value, bool of_thread) {
   if (of_thread)
     stylegan_ops::choice_of_thread = value;
@@ -173,5 +174,6 @@ void set_convolution(int64_t value, bool of_thread) {
 
 STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, CompositeExplicitAutograd, m) {
   m.impl("set_convolution", TORCH_BOX(&set_convolution));
+  m.impl("cuda_launches", TORCH_BOX(&cuda_launches));
 }
 #endif

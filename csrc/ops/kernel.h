@@ -2,6 +2,7 @@
 // no CUDA headers.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace stylegan_ops {
@@ -26,6 +27,8 @@ bool has_bfloat16();  // whether this machine multiplies bfloat16 in hardware
 namespace cuda {
 
 using Stream = void*;  // a cudaStream_t
+
+inline std::atomic<int64_t> launches = 0;  // that the library has made, for those who count them
 
 }  // namespace cuda
 }  // namespace stylegan_ops

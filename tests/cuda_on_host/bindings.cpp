@@ -189,12 +189,12 @@ PYBIND11_MODULE(cuda_on_host, m) {
 
   using D = ConvEpilogueBackwardParams;
   Struct<D>(m, "ConvEpilogueBackwardParams")
-      .pointers("dout ref y scale noise strength dy", &D::dout, &D::ref, &D::y, &D::scale, &D::noise, &D::strength,
-                &D::dy)
+      .pointers("dout ref y scale noise strength bias dy", &D::dout, &D::ref, &D::y, &D::scale, &D::noise, &D::strength,
+                &D::bias, &D::dy)
       .pointers("dscale dbias dstrength dnoise workspace", &D::dscale, &D::dbias, &D::dstrength, &D::dnoise,
                 &D::workspace)
-      .values("order samples channels pixels noise_stride layout dtype activation", &D::order, &D::samples,
-              &D::channels, &D::pixels, &D::noise_stride, &D::layout, &D::dtype, &D::activation);
+      .values("recovers order samples channels pixels noise_stride layout dtype activation", &D::recovers, &D::order,
+              &D::samples, &D::channels, &D::pixels, &D::noise_stride, &D::layout, &D::dtype, &D::activation);
   bind_launcher(m, "conv_epilogue_backward", cuda::launch_conv_epilogue_backward);
   m.def("conv_epilogue_backward_workspace", cuda::conv_epilogue_backward_workspace);
 

@@ -87,3 +87,30 @@ def test_backward_matches_formulas(shape, dtype):
             for name in wanted:
                 terms = TERMS + z.numel() // truth[name].numel()
                 assert_right(got[name], truth[name], dtype=small, terms=terms, magnitude=sizes[name])
+
+
+@pytest.mark.parametrize("act", ["linear", "relu", "lrelu"])
+@pytest.mark.parametrize("dtype", host.few(DTYPES, 2))
+@pytest.mark.parametrize("shape", host.few(SHAPES, 5))
+def test_backward_recovers_its_input_from_the_output(shape, dtype, act):
+    """dscale without y: `y = (act^-1(out / gain) - noise strength - bias) / scale` wherever the slope is not 0."""
+    (n, c, h, w), small = shape, accumulate(dtype)
+    for i, layout in enumerate(LAYOUTS):
+        clamp = (None, 0.75)[i]
+        operands = Operands(shape, dtype, layout, True, "per sample", "tensor", True)
+        z, size = operands.argument()
+        out, dout = in_layout(Expected(z, size, dtype, act, clamp=clamp).y.to(dtype), layout), randn(*shape, dtype=dtype, layout=layout)
+        _, scale, noise, strength, bias = operands.factors()
+        gain = 1.0 if act == "linear" else 2**0.5
+        u = out.double() / gain
+        slope = torch.where(u > 0, 1.0, {"linear": 1.0, "relu": 0.0, "lrelu": 0.2}[act])
+        recovered = torch.where(slope > 0, u / slope.clamp(min=0.1), 0.0)
+        dz = dout.double() * gain * slope * (out.double().abs() < (clamp or torch.inf))
+        behind = noise * strength + bias
+        truth = (dz * (recovered - behind) / scale).sum([2, 3])
+        magnitude = (dz.abs() * (recovered.abs() + (noise * strength).abs() + abs(bias)) / abs(scale)).sum([2, 3])
+        fields = small_operands(operands, n) | image_fields(dout)
+        fields |= {"channels": c, "activation": host.activation(act, clamp=clamp), "recovers": True}
+        fields |= {"dout": dout, "ref": out, "dy": host.output(dout), "dscale": host.output((n, c), small)}
+        for got in host.launch("conv_epilogue_backward", **fields):
+            assert_right(got["dscale"], truth, dtype=small, terms=TERMS + h * w, magnitude=magnitude)

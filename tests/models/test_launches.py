@@ -1,0 +1,75 @@
+"""How many kernels a network launches in inference, those of PyTorch's own operators included: at small resolutions that is the time it takes."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from stylegan_ops.models.stylegan2 import Generator
+
+pytestmark = pytest.mark.cuda
+BY_RULE, OWN = 0, 2
+
+# PyTorch's operators that launch nothing: they make views or allocate.
+NO_LAUNCH = {
+    f"aten::{name}"
+    for name in (
+        "as_strided alias detach empty empty_like empty_strided expand expand_as flatten item new_empty narrow permute reshape "
+        "resolve_conj resolve_neg result_type select slice split split_with_sizes squeeze t transpose unbind unsqueeze view view_as "
+        "_local_scalar_dense _reshape_alias _unsafe_view is_nonzero set_ lift_fresh contiguous to resize_ numpy_T"
+    ).split()
+}
+
+
+def launches(function) -> tuple[int, list[str]]:
+    """The kernels of a call: ours as the library counts them, and PyTorch's by name."""
+    function()  # what is kept is made, and chosen algorithms are known
+    before = torch.ops.stylegan_ops.cuda_launches()
+    with profile(activities=[ProfilerActivity.CPU]) as run:
+        function()
+    own = torch.ops.stylegan_ops.cuda_launches() - before
+    leaves = [e.name for e in run.events() if e.name.startswith("aten::") and not any(c.name.startswith("aten::") for c in e.cpu_children)]
+    return own, [name for name in leaves if name not in NO_LAUNCH]
+
+
+@pytest.fixture(params=[BY_RULE, OWN], ids=["by rule", "own convolution"])
+def convolution(request):
+    torch.ops.stylegan_ops.set_convolution(request.param)
+    yield request.param
+    torch.ops.stylegan_ops.set_convolution(BY_RULE)
+
+
+def frozen(resolution: int) -> Generator:
+    G = Generator(resolution, z_dim=16, w_dim=16, num_layers=2, channel_base=8 * resolution, channel_max=16, conv_clamp=256)
+    return G.cuda().eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_a_layer(convolution, dtype):
+    """Two, with a filter three, where the convolution is ours; cuDNN's has the scaling before it and the epilogue behind it."""
+    block = frozen(16).synthesis.b16
+    for layer, resolution in ((block.conv0, 8), (block.conv1, 16), (block.torgb, 16)):
+        x = torch.randn(1, layer.weight.shape[1], resolution, resolution, device="cuda", dtype=dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        from stylegan_ops.ops._demodulation import NetworkStyles
+
+        styles = torch.randn(1, 1, layer.weight.shape[1], device="cuda")
+        (style,) = NetworkStyles([layer.weight], [layer is not block.torgb], torch.float32, dtype == torch.float16, 1e-8)(styles)
+        own, others = launches(lambda: layer(x, style) if layer is block.torgb else layer(x, style, noise_mode="const"))  # noqa: B023
+        budget = 3 if layer is block.conv0 or convolution == BY_RULE else 2
+        assert own + len(others) <= budget, (own, others)
+
+
+@torch.no_grad()
+def test_the_whole_of_256_pixels(convolution):
+    G = frozen(256)
+    ws = torch.randn(1, G.num_ws, 16, device="cuda")
+
+    def forward():
+        with torch.autocast("cuda", torch.bfloat16):
+            G.synthesis(ws)
+
+    own, others = launches(forward)
+    print(own, others)
+    # 13 convolutions of at most 2 launches, 6 of them with a filter, 7 toRGB; the picture's 6 filters and sums.
+    assert own + len(others) <= 80
