@@ -31,8 +31,8 @@ def size_of_largest(v: torch.Tensor) -> torch.Tensor:
     """For each row of `v` a power of two such that v divided by it is at most 1, and more than 1/2 somewhere."""
     most = v.detach().abs().amax(-1, keepdim=True)
     is_size = (most > 0) & most.isfinite()
-    exponent = torch.where(is_size, most, 0).frexp().exponent
-    return torch.ldexp(torch.ones_like(most), exponent)
+    most = torch.where(is_size, most, 0.5)
+    return most / most.frexp().mantissa
 
 
 def root_of_terms(weight: torch.Tensor) -> float:
