@@ -27,6 +27,9 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
       "Tensor? bias, Tensor? f, int up, int stride, int[4] padding, int act, float alpha, float gain, float clamp)"
       " -> Tensor");
   m.def(
+      "modulated_conv2d_input(Tensor dy, Tensor weight, Tensor x, Tensor? styles, int stride, int pad_y, int pad_x, "
+      "bool transposed, bool needs_x, bool needs_styles) -> (Tensor, Tensor)");
+  m.def(
       "modulated_conv2d_weight(Tensor x, Tensor dy, Tensor? styles, int kernel_y, int kernel_x, int stride, int pad_y, "
       "int pad_x,"
       " bool transposed) -> Tensor");

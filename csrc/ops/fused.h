@@ -28,6 +28,15 @@ Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int
                         const std::vector<int64_t>& padding, double gain, OptionalTensor scale, OptionalTensor noise,
                         OptionalTensor bias, const Activation& activation);
 
+// The ops of these names: see csrc/library.cpp.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const Tensor& dout, OptionalTensor ref,
+                                                                          OptionalTensor y, OptionalTensor scale,
+                                                                          OptionalTensor noise, OptionalTensor strength,
+                                                                          int64_t act, double alpha, double gain,
+                                                                          double clamp, int64_t wants);
+Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor styles, int64_t stride, int64_t pad_y,
+                        int64_t pad_x, bool transposed, int64_t extra_y, int64_t extra_x);
+
 // A strided convolution, or a transposed one of weights [I, O, K_h, K_w].
 struct ConvGeometry {
   int64_t stride, pad_y, pad_x;
@@ -42,6 +51,12 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
                   const std::array<int64_t, 2>& extra, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
                   const Activation& activation);
+
+// The gradients of a modulated convolution in its image x and its styles; g is the convolution of dy, u, that makes the
+// first of them: styles * u in x's layout, and [N, I] sums over the pixels of u * x. Empty where not needed.
+std::tuple<Tensor, Tensor> fused_conv_input(const Tensor& dy, const Tensor& weight, const Tensor& x,
+                                            OptionalTensor styles, const ConvGeometry& g, bool needs_x,
+                                            bool needs_styles);
 
 // The gradient of conv(styles * x, weight) in the square weights, contiguous.
 Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps, const ConvGeometry& g);

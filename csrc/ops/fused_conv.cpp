@@ -14,13 +14,54 @@ constexpr int64_t kMostPixels = 2040, kMostElements = int64_t{1} << 31;  // a si
 
 Tensor bytes(const Tensor& like, int64_t size) { return empty(like, {size}, ScalarType::Byte); }
 
+// As the kernels read an image: they load 16 bytes at once.
+Tensor channels_last(const Tensor& t) {
+  const Tensor image = torch::stable::contiguous(t, MemoryFormat::ChannelsLast);
+  return reinterpret_cast<uintptr_t>(image.const_data_ptr()) % 16 == 0 ? image : torch::stable::clone(image);
+}
+
+// Runs the convolution g of x: p tells of the output and of all that is behind the sums.
+void run(FusedConvParams& p, const Tensor& x, const Tensor& weight, const ConvGeometry& g) {
+  if constexpr (kOnCuda) {
+    const Current current(x);
+    const Tensor input = channels_last(x);
+    const int64_t taps = weight.size(2);
+    const DType dtype = dtype_of(x);
+    PackWeightParams pack{};
+    pack.w = weight.const_data_ptr();
+    pack.stride_o = weight.stride(g.transposed ? 1 : 0), pack.stride_i = weight.stride(g.transposed ? 0 : 1);
+    pack.stride_y = weight.stride(2), pack.stride_x = weight.stride(3);
+    pack.in_channels = x.size(1), pack.out_channels = p.out_channels, pack.kernel_y = taps, pack.kernel_x = taps;
+    pack.from_float32 = weight.scalar_type() == ScalarType::Float;
+    pack.dtype = dtype;
+    p.samples = x.size(0), p.height = x.size(2), p.width = x.size(3), p.in_channels = x.size(1);
+    p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
+    p.dtype = dtype;
+    if (g.transposed && g.stride == 1) {  // a dense one of the taps in reverse order
+      const int64_t last = (taps - 1) * (pack.stride_y + pack.stride_x);
+      pack.w = static_cast<const char*>(pack.w) + last * static_cast<int64_t>(weight.element_size());
+      pack.stride_y = -pack.stride_y, pack.stride_x = -pack.stride_x;
+      p.transposed = false, p.pad_y = taps - 1 - g.pad_y, p.pad_x = taps - 1 - g.pad_x;
+    }
+    const Tensor packed = empty_dense(x, {taps * taps, p.out_channels, cuda::packed_channels(x.size(1), dtype)},
+                                      MemoryFormat::Contiguous);
+    pack.out = packed.mutable_data_ptr();
+    cuda::launch_pack_weight(pack, current.stream);
+
+    p.x = input.const_data_ptr(), p.w = packed.const_data_ptr();
+    const Tensor workspace = bytes(x, cuda::fused_conv_workspace(p));
+    p.workspace = workspace.mutable_data_ptr();
+    cuda::launch_fused_conv(p, current.stream);
+  }
+}
+
 }  // namespace
 
 bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g) {
   if constexpr (kOnCuda) {
-    const int64_t side = std::max(x.size(2), x.size(3)) * (g.transposed ? 2 : 1);
+    const int64_t side = std::max(x.size(2), x.size(3)) * (g.transposed ? g.stride : 1);
     const bool possible = kernel_y == kernel_x && (kernel_y == 1 || kernel_y == 3) &&
-                          (g.transposed ? g.stride == 2 && kernel_y == 3 : g.stride == 1 || g.stride == 2) &&
+                          (g.stride == 1 || (g.stride == 2 && (!g.transposed || kernel_y == 3))) &&
                           side < kMostPixels &&
                           x.size(0) * side * side * std::max(x.size(1), out_channels) < kMostElements;
     if (!possible || choice == kLibrary) return false;
@@ -35,43 +76,39 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g,
                   const std::array<int64_t, 2>& extra, OptionalTensor scale, OptionalTensor noise, OptionalTensor bias,
                   const Activation& activation) {
-  const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
+  const int64_t n = x.size(0), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
   const auto side = [&](int d, int64_t pad) {
     return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + taps + extra[d - 2]
                         : (x.size(d) + 2 * pad - taps) / g.stride + 1;
   };
   const int64_t height = side(2, g.pad_y), width = side(3, g.pad_x);
   Tensor y = empty_dense(x, {n, out, height, width}, MemoryFormat::ChannelsLast);
-  if constexpr (kOnCuda) {
-    const Current current(x);
-    const Tensor input = torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
-    const DType dtype = dtype_of(x);
-    PackWeightParams pack{};
-    pack.w = weight.const_data_ptr();
-    pack.stride_o = weight.stride(g.transposed ? 1 : 0), pack.stride_i = weight.stride(g.transposed ? 0 : 1);
-    pack.stride_y = weight.stride(2), pack.stride_x = weight.stride(3);
-    pack.in_channels = in, pack.out_channels = out, pack.kernel_y = taps, pack.kernel_x = taps;
-    pack.from_float32 = weight.scalar_type() == ScalarType::Float;
-    pack.dtype = dtype;
-    const Tensor packed =
-        empty_dense(x, {taps * taps, out, cuda::packed_channels(in, dtype)}, MemoryFormat::Contiguous);
-    pack.out = packed.mutable_data_ptr();
-    cuda::launch_pack_weight(pack, current.stream);
-
-    OptionalTensor strength;
-    FusedConvParams p{};
-    p.x = input.const_data_ptr(), p.w = packed.const_data_ptr(), p.y = y.mutable_data_ptr();
-    p.styles = operand(styles, x, n * in, "modulated_conv2d: styles");
-    p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
-    p.out_height = height, p.out_width = width, p.out_channels = out;
-    p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
-    p.epilogue = epilogue_operands(x, n, out, height * width, scale, noise, strength, bias, activation);
-    p.dtype = dtype;
-    const Tensor workspace = bytes(x, cuda::fused_conv_workspace(p));
-    p.workspace = workspace.mutable_data_ptr();
-    cuda::launch_fused_conv(p, current.stream);
-  }
+  OptionalTensor strength;
+  FusedConvParams p{};
+  p.y = y.mutable_data_ptr();
+  p.styles = operand(styles, x, n * x.size(1), "modulated_conv2d: styles");
+  p.out_height = height, p.out_width = width, p.out_channels = out;
+  p.epilogue = epilogue_operands(x, n, out, height * width, scale, noise, strength, bias, activation);
+  run(p, x, weight, g);
   return y;
+}
+
+std::tuple<Tensor, Tensor> fused_conv_input(const Tensor& dy, const Tensor& weight, const Tensor& x,
+                                            OptionalTensor styles, const ConvGeometry& g, bool needs_x,
+                                            bool needs_styles) {
+  const int64_t n = x.size(0), channels = x.size(1);
+  Tensor dx = needs_x ? empty_dense(x, sizes_of(x), MemoryFormat::ChannelsLast) : empty(x, {0}, x.scalar_type());
+  Tensor ds = empty(x, needs_styles ? std::vector{n, channels} : std::vector<int64_t>{0}, accumulate_type(x));
+  const Tensor factor = needs_styles ? channels_last(x) : x;
+  OptionalTensor none;
+  FusedConvParams p{};
+  if (needs_x) p.y = dx.mutable_data_ptr();
+  if (needs_styles) p.factor = factor.const_data_ptr(), p.products = ds.mutable_data_ptr();
+  p.out_height = x.size(2), p.out_width = x.size(3), p.out_channels = channels;
+  p.epilogue =
+      epilogue_operands(x, n, channels, x.size(2) * x.size(3), styles, none, none, none, activation(0, 0, 1, -1));
+  run(p, dy, weight, g);
+  return {needs_x ? torch::stable::contiguous(dx, dense_format(x)) : dx, ds};
 }
 
 Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps,

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from .. import _impl
 from ._checks import accumulate_dtype, check_bool, check_device, check_image, check_real, check_vector, no_autocast
 from ._registry import native, register
-from .bias_act import IDENTITY, LINEAR, NO_CLAMP, check_activation, dense_format
-from .conv_epilogue import WANTS_SCALE, check_noise, conv_epilogue
+from .bias_act import IDENTITY, check_activation, dense_format
+from .conv_epilogue import check_noise, conv_epilogue
 from .upfirdn2d import check_arguments, check_sides, down_padding, filter_size, up_padding, upfirdn2d, upfirdn2d_reference
 
 # 1. The public function
@@ -245,31 +245,36 @@ def _inference_fake(x, weight, styles, demodulate, eps, noise, bias, f, up, stri
     return _empty_output(x, weight.shape[1], h, w)
 
 
+def _input_fake(dy, weight, x, styles, stride, pad_y, pad_x, transposed, needs_x, needs_styles):
+    dx = torch.empty_like(x, memory_format=dense_format(x)) if needs_x else x.new_empty([0])
+    return dx, x.new_empty(x.shape[:2] if needs_styles else [0], dtype=accumulate_dtype(x.dtype))
+
+
 def _weight_fake(x, dy, styles, ky, kx, stride, pad_y, pad_x, transposed):
     return x.new_empty([x.shape[1], dy.shape[1], ky, kx] if transposed else [dy.shape[1], x.shape[1], ky, kx])
 
 
-# 4. Derivatives. {strided, transposed} convolutions and their weight gradient are closed under differentiation: with u = conv^T(dy, w),
+# 4. Derivatives. {strided, transposed} convolutions and their gradients are closed under differentiation: with u = conv^T(dy, w),
 #        dx = s u,  ds = sum_hw x u,  dw = conv_weight(s x, dy),
-#    where one pass over u and x (the epilogue's backward) gives dx and ds, and s x is never kept.
+#    where one op makes dx and ds, and neither u nor s x is kept. u is linear in dy and in w; the cotangents g of dx and h of ds give u the
+#    cotangent s g + h x, and x and s those h u and sum_hw g u: the same op again.
 
 
-def _unscale(u, x, styles, needs_x, needs_styles):
-    """From u, the cotangent of `styles * x`, those of x and of styles."""
-    if styles is None:
-        return (u.contiguous(memory_format=dense_format(x)) if needs_x else None), None
-    wants = WANTS_SCALE if needs_styles else 0
-    dx, ds, *_ = native("conv_epilogue_backward")(u, None, x, styles, None, None, LINEAR, 0.0, 1.0, NO_CLAMP, wants)
-    return (dx if needs_x else None), (ds if needs_styles else None)
-
-
-def _adjoint(dy, weight, geometry, x_shape):
-    """conv^T(dy, w) in x's shape."""
+def _convolve(x, weight, styles, geometry, y):
+    """conv(styles * x, weight) in y's size, which the sizes of x and weight leave open where the convolution is transposed."""
     stride, pad_y, pad_x, transposed = geometry
     extra = (0, 0)
-    if not transposed:
-        extra = tuple(x_shape[i] - ((dy.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
-    return native("modulated_conv2d")(dy, weight, None, stride, pad_y, pad_x, not transposed, *extra)
+    if transposed:
+        extra = tuple(y.shape[i] - ((x.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
+    return native("modulated_conv2d")(x, weight, styles, *geometry, *extra)
+
+
+def _input_gradients(dy, weight, x, styles, geometry, needs_x, needs_styles):
+    """dx and ds, None where not needed."""
+    if not (needs_x or needs_styles):
+        return None, None
+    dx, ds = native("modulated_conv2d_input")(dy, weight, x, styles, *geometry, needs_x, needs_styles)
+    return (dx if needs_x else None), (ds if needs_styles else None)
 
 
 def _setup(ctx, inputs, output):
@@ -281,12 +286,35 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, dy):
     x, weight, styles = ctx.saved_tensors
     needs_x, needs_weight, needs_styles = ctx.needs_input_grad[:3]
-    dx = dw = ds = None
-    if needs_x or needs_styles:
-        dx, ds = _unscale(_adjoint(dy, weight, ctx.geometry, x.shape), x, styles, needs_x, needs_styles)
-    if needs_weight:
-        dw = native("modulated_conv2d_weight")(x, dy, styles, *weight.shape[2:], *ctx.geometry)
-    return dx, dw, ds, None, None, None, None, None, None
+    dx, ds = _input_gradients(dy, weight, x, styles, ctx.geometry, needs_x, needs_styles)
+    dw = native("modulated_conv2d_weight")(x, dy, styles, *weight.shape[2:], *ctx.geometry) if needs_weight else None
+    return dx, dw, ds, *[None] * 6
+
+
+def _setup_input(ctx, inputs, output):
+    dy, weight, x, styles, *geometry, ctx.made_x, ctx.made_styles = inputs
+    ctx.geometry = tuple(geometry)
+    ctx.save_for_backward(dy, weight, x, styles)
+    ctx.set_materialize_grads(False)
+
+
+def _input_backward(ctx, g_dx, g_ds):
+    dy, weight, x, styles = ctx.saved_tensors
+    needs_dy, needs_weight, needs_x, needs_styles = ctx.needs_input_grad[:4]
+    g_dx, g_ds = g_dx if ctx.made_x else None, g_ds if ctx.made_styles else None
+    terms = [(image, scale) for image, scale, g in ((g_dx, styles, g_dx), (x, g_ds, g_ds)) if g is not None]
+    if not terms:
+        return (None,) * 10
+    if len(terms) == 1:
+        ((image, scale),) = terms
+    else:
+        scaled = [t if s is None else native("conv_epilogue")(t, s, None, None, None, *IDENTITY) for t, s in terms]
+        image, scale = scaled[0] + scaled[1], None
+    g_dy = _convolve(image, weight, scale, ctx.geometry, dy) if needs_dy else None
+    g_weight = native("modulated_conv2d_weight")(image, dy, scale, *weight.shape[2:], *ctx.geometry) if needs_weight else None
+    needs_x, needs_styles = needs_x and g_ds is not None, needs_styles and g_dx is not None
+    g_x, g_styles = _input_gradients(dy, weight, x if g_dx is None else g_dx, g_ds, ctx.geometry, needs_x, needs_styles)
+    return g_dy, g_weight, g_x, g_styles, *[None] * 6
 
 
 def _setup_weight(ctx, inputs, output):
@@ -298,15 +326,8 @@ def _setup_weight(ctx, inputs, output):
 def _weight_backward(ctx, g):
     x, dy, styles = ctx.saved_tensors
     needs_x, needs_dy, needs_styles = ctx.needs_input_grad[:3]
-    g_x = g_dy = g_styles = None
-    if needs_x or needs_styles:
-        g_x, g_styles = _unscale(_adjoint(dy, g, ctx.geometry, x.shape), x, styles, needs_x, needs_styles)
-    if needs_dy:
-        stride, pad_y, pad_x, transposed = ctx.geometry
-        extra = (0, 0)
-        if transposed:
-            extra = tuple(dy.shape[i] - ((x.shape[i] - 1) * stride - 2 * p + g.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
-        g_dy = native("modulated_conv2d")(x, g, styles, *ctx.geometry, *extra)
+    g_x, g_styles = _input_gradients(dy, g, x, styles, ctx.geometry, needs_x, needs_styles)
+    g_dy = _convolve(x, g, styles, ctx.geometry, dy) if needs_dy else None
     return g_x, g_dy, g_styles, *[None] * 6
 
 
@@ -318,4 +339,5 @@ def _inference_backward(ctx, dy):
 
 
 register("modulated_conv2d_inference", fake=_inference_fake, backward=_inference_backward)
+register("modulated_conv2d_input", fake=_input_fake, setup_context=_setup_input, backward=_input_backward)
 register("modulated_conv2d_weight", fake=_weight_fake, setup_context=_setup_weight, backward=_weight_backward)
