@@ -31,6 +31,9 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
       "Tensor? noise_strength, Tensor? bias, Tensor? f, int up, int stride, int[4] padding, int act, float alpha, "
       "float gain, float clamp, bool tf32) -> Tensor");
   m.def(
+      "modulated_conv2d_input(Tensor dy, Tensor weight, Tensor x, Tensor? styles, int stride, int pad_y, int pad_x, "
+      "bool transposed, bool needs_x, bool needs_styles, bool tf32) -> (Tensor, Tensor)");
+  m.def(
       "modulated_conv2d_weight(Tensor x, Tensor dy, Tensor? styles, int kernel_y, int kernel_x, int stride, int pad_y, "
       "int pad_x, bool transposed, bool tf32) -> Tensor");
   m.def("pixel_norm(Tensor x, int dim, float eps) -> Tensor");

@@ -33,7 +33,7 @@ inline int aligned_to(int least, int multiple_of, int remainder) {
 inline void set_tile(ConvPlan& p, int positions, int tile_y, int tile_x) {
   p.tile_y = tile_y, p.tile_x = tile_x;
   const bool whole = tile_y == p.positions_y && tile_x == p.positions_x;
-  p.tile_n = whole ? std::clamp(positions / (tile_y * tile_x), 1, p.samples) : 1;
+  p.tile_n = whole && !p.one_sample ? std::clamp(positions / (tile_y * tile_x), 1, p.samples) : 1;
   p.tiles_n = ceil_div(p.samples, p.tile_n);
   p.tiles_y = ceil_div(p.positions_y, tile_y), p.tiles_x = ceil_div(p.positions_x, tile_x);
   p.tile_rows = (tile_y - 1) * p.stride + p.extent;
@@ -80,6 +80,10 @@ bool choose_tile(ConvPlan& p, int positions, F&& fits) {
 
 }  // namespace plan
 
+inline int64_t output_bytes(const FusedConvParams& p, int element_size) {
+  return p.samples * p.out_height * p.out_width * p.out_channels * element_size;
+}
+
 // The geometry alone: how positions, input and output pixels correspond.
 inline ConvPlan conv_geometry(const FusedConvParams& params, int element_size) {
   ConvPlan p{};
@@ -100,6 +104,8 @@ inline ConvPlan conv_geometry(const FusedConvParams& params, int element_size) {
   }
   p.chunks = ceil_div(params.in_channels * element_size, kChunkBytes);
   p.vectors = params.in_channels * element_size % kVectorBytes == 0 && aligned({params.x});
+  // The products of samples that share a tile are made from the sums of all pixels, which have to find room.
+  p.one_sample = params.factor != nullptr && output_bytes(params, std::max(element_size, 4)) > kWorkspaceBytes;
   return p;
 }
 

@@ -49,6 +49,7 @@ struct ConvPlan {
   int chunks, splits;                      // chunks of input channels, and the blocks that share them
   int buffers;                             // of the input
   bool vectors;                            // whether x's pixels are 16-byte aligned
+  bool one_sample;                         // whether a tile may not be of several samples
 
   __host__ __device__ int slots() const { return tile_n * sample_slots; }
   __host__ __device__ int table_bytes() const { return (slots() * 4 + 15) / 16 * 16; }
@@ -63,6 +64,7 @@ struct ConvShape {
   static constexpr int kWarpsM = WARPS_M, kThreads = WARPS_M * WARPS_N * kWarp;
   static constexpr int kM = M_FRAGMENTS, kN = N_FRAGMENTS, kPhases = PHASES_OF_TILE;
   static constexpr int kPositions = WARPS_M * kM * 16, kChannels = WARPS_N * kN * 8;
+  static_assert(kChannels <= kThreads);
 
   // A row of a warp's sums on their way to y: an odd number of 32 bytes, so that neither the fragments' stores nor the
   // rows' loads conflict. They take the ring's place when the last tap is done.

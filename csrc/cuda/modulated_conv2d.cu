@@ -3,6 +3,7 @@
 
 #include "conv_plan.cuh"
 #include "modulated_conv2d.cuh"
+#include "sums.cuh"
 
 namespace stylegan_ops::cuda {
 
@@ -54,17 +55,69 @@ Choice choose(List<Shapes...>, const ConvPlan& geometry) {
   return best;
 }
 
+// What follows the main kernel: a second stage where blocks leave partial results, and the sums of products.
+template <typename T>
+struct Ending {
+  using Sum = Accumulate<T>;
+  bool has_second_stage;
+  dim3 grid, block;  // of the second stage
+  int parts = 0;     // of a sample's pixels, for which products are left
+  Sum* partial = nullptr;
+  int64_t partial_bytes = 0;
+  Products<T> products{};
+  SumList<Sum> sums;
+
+  Ending(const ConvPlan& p, const FusedConvParams& params)
+      : has_second_stage(p.splits > 1 || (params.factor != nullptr && p.tile_n > 1)),
+        partial_bytes(
+            has_second_stage ? ceil_div(p.splits * output_bytes(params, sizeof(Sum)), kVectorBytes) * kVectorBytes : 0),
+        sums(static_cast<char*>(params.workspace) + partial_bytes) {
+    if (has_second_stage) {
+      // 32 loads a thread or one pixel, so that small images are a block's.
+      constexpr int kLoads = 32, kLanes = 8;
+      const int64_t lanes = ceil_div(params.out_channels, kStoredChannels<Sum>), pixels = p.out_height * p.out_width;
+      block.x = std::min<int64_t>(lanes, kLanes), block.y = kSecondThreads / block.x;
+      const int64_t rows = ceil_div(pixels, block.y);
+      parts = params.factor == nullptr ? rows : std::clamp<int64_t>(pixels * p.splits / (block.y * kLoads), 1, rows);
+      grid = dim3(p.samples * parts, ceil_div(lanes, block.x));
+      partial = static_cast<Sum*>(params.workspace);
+    } else {
+      parts = p.tiles_y * p.tiles_x * p.phases;
+    }
+    if (params.factor == nullptr) return;
+    products.factor = static_cast<const T*>(params.factor);
+    products.parts = sums.add({nullptr, params.products, p.samples, p.out_channels, int64_t(parts) * p.out_channels, 1,
+                               parts, 1, p.out_channels, 0});
+  }
+
+  int64_t workspace_bytes() const { return partial_bytes + sums.bytes(); }
+
+  void run(const ConvPlan& p, const FusedConvParams& params, Stream stream) const {
+    if (has_second_stage)
+      launch("modulated_conv2d", add_splits_kernel<T>, grid, block, 0, stream, static_cast<const Sum*>(partial),
+             static_cast<T*>(params.y), p.splits, output_bytes(params, 1), parts, p.out_height * p.out_width,
+             p.out_channels, products, Epilogue<Sum>(params.epilogue));
+    sums.run(stream);
+  }
+};
+
 template <typename Core, typename Shape>
 void launch_shape(const ConvPlan& p, const FusedConvParams& params, Stream stream) {
   using T = typename Core::Element;
   using Sum = typename Core::Sum;
-  Sum* partial = p.splits > 1 ? static_cast<Sum*>(params.workspace) : nullptr;
-  const ConvOperands<T> operands{static_cast<const T*>(params.x), static_cast<const T*>(params.w),
-                                 static_cast<const Sum*>(params.styles), static_cast<T*>(params.y), partial};
+  const Ending<T> ending(p, params);
+  const bool ends = !ending.has_second_stage;
+  const ConvOperands<T> operands{static_cast<const T*>(params.x),
+                                 static_cast<const T*>(params.w),
+                                 static_cast<const Sum*>(params.styles),
+                                 ends ? static_cast<T*>(params.y) : nullptr,
+                                 ending.partial,
+                                 ends ? ending.products : Products<T>{}};
   const int64_t blocks = int64_t(p.tiles_n) * p.tiles_y * p.tiles_x * p.o_tiles * p.phases;
   launch("modulated_conv2d", modulated_conv2d_kernel<Core, Shape>, dim3(blocks, p.splits), dim3(Shape::kThreads),
          p.shared_bytes(Shape::kPositions * Shape::kPhases, Shape::template kRingBytes<Sum>), stream, p, operands,
          Epilogue<Sum>(params.epilogue));
+  ending.run(p, params, stream);
 }
 
 template <typename Core, typename... Shapes>
@@ -121,10 +174,8 @@ void check_sizes(const FusedConvParams& p) {
 int64_t fused_conv_workspace(const FusedConvParams& params) {
   if (is_empty(params)) return 0;
   return by_core(params, [&](auto core, auto dense, auto phases) -> int64_t {
-    const int splits = choose_shape(params, core, dense, phases).plan.splits;
-    if (splits <= 1) return 0;
-    return splits * params.samples * params.out_height * params.out_width * params.out_channels *
-           int64_t(sizeof(typename decltype(core)::Sum));
+    return Ending<typename decltype(core)::Element>(choose_shape(params, core, dense, phases).plan, params)
+        .workspace_bytes();
   });
 }
 
@@ -133,21 +184,12 @@ void launch_fused_conv(const FusedConvParams& params, Stream stream) {
   check_sizes(params);
   by_core(params, [&](auto core, auto dense, auto phases) {
     using Core = decltype(core);
-    using T = typename Core::Element;
-    using Sum = typename Core::Sum;
     const Choice c = choose_shape(params, core, dense, phases);
     if (c.shape < 0) throw std::runtime_error("modulated_conv2d: too little shared memory");
     if (c.by_phases)
       launch_choice<Core>(phases, c, params, stream);
     else
       launch_choice<Core>(dense, c, params, stream);
-    if (c.plan.splits == 1) return;
-    const int64_t image = params.out_height * params.out_width, pixels = params.samples * image;
-    const int threads = static_cast<int>(std::min<int64_t>(256, ceil_div(params.out_channels, kStoredChannels<Sum>)));
-    const int rows = 256 / threads;
-    launch("modulated_conv2d", add_splits_kernel<T>, dim3(ceil_div(pixels, rows)), dim3(threads, rows), 0, stream,
-           static_cast<const Sum*>(params.workspace), static_cast<T*>(params.y), c.plan.splits, pixels,
-           static_cast<int>(image), static_cast<int>(params.out_channels), Epilogue<Sum>(params.epilogue));
   });
 }
 

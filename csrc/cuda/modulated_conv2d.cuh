@@ -18,6 +18,9 @@
 // Where a layer has too few tiles for the device, blocks share its chunks (split-K) and leave float sums in a
 // workspace, which a second kernel adds in a fixed order.
 //
+// The gradient of a layer's input is such a convolution too, with the styles as its scale; that of the styles comes out
+// of the same sums, multiplied by the input on their way to memory (see Products).
+//
 // Why this shape: a warp of M = 4, N = 8 reads 32 wavefronts of shared memory for 32 mma of 2 clocks each (A100): half
 // of what the tensor cores would wait for. Bytes: x once (and its halo), y once, w from L2.
 #pragma once
@@ -32,8 +35,9 @@ struct ConvOperands {
   const T* x;                   // [N, height, width, I]
   const T* w;                   // [taps, O, packed channels]
   const Accumulate<T>* styles;  // [N, I], or null
-  T* y;                         // [N, out_height, out_width, O]
-  Accumulate<T>* partial;       // [splits, N, out_height, out_width, O]: sums without epilogue; null: one split
+  T* y;                         // [N, out_height, out_width, O], or null
+  Accumulate<T>* partial;  // [splits, N, out_height, out_width, O]: for a second stage, in place of all else; or null
+  Products<T> products;
 };
 
 // The nine taps of a transposed convolution, sorted by the input pixel that they read: four of pixel (i, j), two of
@@ -227,7 +231,11 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     modulated_conv2d_kernel(const ConvPlan p, const ConvOperands<typename Core::Element> operands,
                             const Epilogue<typename Core::Sum> epilogue) {
   const ConvBlock block(p, Shape::kChannels);
-  if (block.rows <= 0 || block.columns <= 0) return;  // a phase with fewer positions than the others
+  if (block.rows <= 0 || block.columns <= 0) {  // a phase with fewer positions than the others
+    if (operands.products.factor != nullptr && threadIdx.x < Shape::kChannels)
+      operands.products.leave(p, block, threadIdx.x, 0);
+    return;
+  }
 
   // Which pixel of the batch's output a position of each phase is, -1: none.
   int* outputs = dynamic_shared<int>();
@@ -248,7 +256,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   convolve<Core, Shape>(p, block, operands, shared,
                         [&](const auto& sum, unsigned char* ring, int first_row, int first_column, int m_used) {
                           store_sums<Shape>(p, block, sum, outputs, ring, first_row, first_column, m_used, operands.y,
-                                            operands.partial, epilogue);
+                                            operands.partial, operands.products, epilogue);
                         });
 }
 

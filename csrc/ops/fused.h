@@ -33,6 +33,16 @@ Tensor upfirdn2d_phases(const Tensor& like, const Phases& phases, std::array<int
 Tensor upfirdn2d_conv(const Tensor& like, const FusedConvParams& conv, const Tensor& f,
                       const std::vector<int64_t>& padding, double gain, Behind behind);
 
+// The ops of these names: see csrc/library.cpp.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const Tensor& dout, OptionalTensor ref,
+                                                                          OptionalTensor y, OptionalTensor scale,
+                                                                          OptionalTensor noise, OptionalTensor strength,
+                                                                          OptionalTensor bias, int64_t act,
+                                                                          double alpha, double gain, double clamp,
+                                                                          int64_t wants);
+Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor styles, int64_t stride, int64_t pad_y,
+                        int64_t pad_x, bool transposed, int64_t extra_y, int64_t extra_x, bool tf32);
+
 // A strided convolution, or a transposed one of weights [I, O, K_h, K_w].
 struct ConvGeometry {
   int64_t stride, pad_y, pad_x;
@@ -59,6 +69,12 @@ bool uses_conv_blur(const Tensor& x, int64_t out_channels, const Tensor& f);
 Tensor fused_conv_blur(const Tensor& x, const Tensor& weight, OptionalTensor packed, OptionalTensor styles,
                        const ConvGeometry& g, const Tensor& f, const std::vector<int64_t>& padding, double gain,
                        Behind behind);
+
+// The gradients of a modulated convolution in its image x and its styles; g is the convolution of dy, u, that makes the
+// first of them: styles * u in x's layout, and [N, I] sums over the pixels of u * x. Empty where not needed.
+std::tuple<Tensor, Tensor> fused_conv_input(const Tensor& dy, const Tensor& weight, const Tensor& x,
+                                            OptionalTensor styles, const ConvGeometry& g, bool needs_x,
+                                            bool needs_styles);
 
 // The gradient of conv(styles * x, weight) in the square weights, contiguous.
 Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps, const ConvGeometry& g);

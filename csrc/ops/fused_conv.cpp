@@ -18,6 +18,33 @@ constexpr int64_t kMostPixels = 2040, kMostElements = int64_t{1} << 31;  // a si
 
 Tensor bytes(const Tensor& like, int64_t size) { return empty(like, {size}, ScalarType::Byte); }
 
+// As the kernels read an image 16 bytes at a time.
+Tensor channels_last(const Tensor& t) {
+  const Tensor image = torch::stable::contiguous(t, MemoryFormat::ChannelsLast);
+  return reinterpret_cast<uintptr_t>(image.const_data_ptr()) % 16 == 0 ? image : torch::stable::clone(image);
+}
+
+// The weights of a dense convolution, or of a transposed one, whose taps a stride of 1 reverses.
+Tensor pack(const Tensor& weight, ScalarType dtype, bool transposed, bool reversed) {
+  const int64_t out = weight.size(transposed ? 1 : 0), in = weight.size(transposed ? 0 : 1);
+  PackWeightParams p{};
+  p.w = weight.const_data_ptr();
+  p.stride_o = weight.stride(transposed ? 1 : 0), p.stride_i = weight.stride(transposed ? 0 : 1);
+  p.stride_y = weight.stride(2), p.stride_x = weight.stride(3);
+  p.in_channels = in, p.out_channels = out, p.kernel_y = weight.size(2), p.kernel_x = weight.size(3);
+  p.from_float32 = weight.scalar_type() == ScalarType::Float;
+  p.dtype = dtype_of(dtype);
+  if (reversed) {
+    const int64_t last = (p.kernel_y - 1) * p.stride_y + (p.kernel_x - 1) * p.stride_x;
+    p.w = static_cast<const char*>(p.w) + last * static_cast<int64_t>(weight.element_size());
+    p.stride_y = -p.stride_y, p.stride_x = -p.stride_x;
+  }
+  Tensor packed = empty(weight, {p.kernel_y * p.kernel_x, out, cuda::packed_channels(in, p.dtype)}, dtype);
+  p.out = packed.mutable_data_ptr();
+  if constexpr (kOnCuda) cuda::launch_pack_weight(p, Current(weight).stream);
+  return packed;
+}
+
 // What the kernel reads, in its layout, and where that is. The convolution's output has height x width pixels.
 struct FusedConvInput {
   Tensor input, packed;
@@ -27,7 +54,8 @@ struct FusedConvInput {
   FusedConvInput(const Tensor& x, const Tensor& weight, OptionalTensor given, OptionalTensor factors,
                  const ConvGeometry& g, int64_t height, int64_t width)
       : input(torch::stable::contiguous(x, MemoryFormat::ChannelsLast)),
-        packed(given.has_value() ? *given : pack_weight(weight, x.scalar_type(), g.transposed)),
+        packed(given.has_value() ? *given
+                                 : pack(weight, x.scalar_type(), g.transposed, g.transposed && g.stride == 1)),
         styles(factors) {
     const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
     STD_TORCH_CHECK(packed.scalar_type() == x.scalar_type() && on_one_device(x, packed) &&
@@ -39,8 +67,19 @@ struct FusedConvInput {
     p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
     p.out_height = height, p.out_width = width, p.out_channels = out;
     p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
+    if (g.transposed && g.stride == 1)
+      p.transposed = false, p.pad_y = taps - 1 - g.pad_y, p.pad_x = taps - 1 - g.pad_x;
     p.tf32 = g.tf32;
     p.dtype = dtype_of(x);
+  }
+
+  void run() {
+    if constexpr (kOnCuda) {
+      const Current current(input);
+      const Tensor workspace = bytes(input, cuda::fused_conv_workspace(params));
+      params.workspace = workspace.mutable_data_ptr();
+      cuda::launch_fused_conv(params, current.stream);
+    }
   }
 };
 
@@ -48,9 +87,9 @@ struct FusedConvInput {
 
 bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g) {
   if constexpr (kOnCuda) {
-    const int64_t side = std::max(x.size(2), x.size(3)) * (g.transposed ? 2 : 1);
+    const int64_t side = std::max(x.size(2), x.size(3)) * (g.transposed ? g.stride : 1);
     const bool possible = kernel_y == kernel_x && (kernel_y == 1 || kernel_y == 3) &&
-                          (g.transposed ? g.stride == 2 && kernel_y == 3 : g.stride == 1 || g.stride == 2) &&
+                          (g.stride == 1 || (g.stride == 2 && (!g.transposed || kernel_y == 3))) &&
                           side < kMostPixels &&
                           x.size(0) * side * side * std::max(x.size(1), out_channels) < kMostElements;
     if (!possible || wanted() == kLibrary) return false;
@@ -75,19 +114,7 @@ bool uses_conv_blur(const Tensor& x, int64_t out_channels, const Tensor& f) {
 }
 
 Tensor pack_weight(const Tensor& weight, ScalarType dtype, bool transposed) {
-  const int64_t out = weight.size(transposed ? 1 : 0), in = weight.size(transposed ? 0 : 1);
-  PackWeightParams pack{};
-  pack.w = weight.const_data_ptr();
-  pack.stride_o = weight.stride(transposed ? 1 : 0), pack.stride_i = weight.stride(transposed ? 0 : 1);
-  pack.stride_y = weight.stride(2), pack.stride_x = weight.stride(3);
-  pack.in_channels = in, pack.out_channels = out, pack.kernel_y = weight.size(2), pack.kernel_x = weight.size(3);
-  pack.from_float32 = weight.scalar_type() == ScalarType::Float;
-  pack.dtype = dtype_of(dtype);
-  const int64_t taps = pack.kernel_y * pack.kernel_x;
-  Tensor packed = empty(weight, {taps, out, cuda::packed_channels(in, pack.dtype)}, dtype);
-  pack.out = packed.mutable_data_ptr();
-  if constexpr (kOnCuda) cuda::launch_pack_weight(pack, Current(weight).stream);
-  return packed;
+  return pack(weight, dtype, transposed, false);
 }
 
 Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor packed, OptionalTensor styles,
@@ -99,16 +126,10 @@ Tensor fused_conv(const Tensor& x, const Tensor& weight, OptionalTensor packed, 
   };
   const int64_t height = side(2, g.pad_y), width = side(3, g.pad_x);
   Tensor y = empty_dense(x, {n, out, height, width}, MemoryFormat::ChannelsLast);
-  if constexpr (kOnCuda) {
-    const Current current(x);
-    FusedConvInput from(x, weight, packed, styles, g, height, width);
-    FusedConvParams& p = from.params;
-    p.y = y.mutable_data_ptr();
-    p.epilogue = epilogue_operands(x, n, out, height * width, behind);
-    const Tensor workspace = bytes(x, cuda::fused_conv_workspace(p));
-    p.workspace = workspace.mutable_data_ptr();
-    cuda::launch_fused_conv(p, current.stream);
-  }
+  FusedConvInput from(x, weight, packed, styles, g, height, width);
+  from.params.y = y.mutable_data_ptr();
+  from.params.epilogue = epilogue_operands(x, n, out, height * width, behind);
+  from.run();
   return y;
 }
 
@@ -118,6 +139,24 @@ Tensor fused_conv_blur(const Tensor& x, const Tensor& weight, OptionalTensor pac
   const int64_t height = (x.size(2) - 1) * 2 + weight.size(2), width = (x.size(3) - 1) * 2 + weight.size(3);
   const FusedConvInput from(x, weight, packed, styles, g, height, width);
   return upfirdn2d_conv(x, from.params, f, padding, gain, behind);
+}
+
+std::tuple<Tensor, Tensor> fused_conv_input(const Tensor& dy, const Tensor& weight, const Tensor& x,
+                                            OptionalTensor styles, const ConvGeometry& g, bool needs_x,
+                                            bool needs_styles) {
+  const int64_t n = x.size(0), channels = x.size(1);
+  Tensor dx = needs_x ? empty_dense(x, sizes_of(x), MemoryFormat::ChannelsLast) : empty(x, {0}, x.scalar_type());
+  Tensor ds = empty(x, needs_styles ? std::vector{n, channels} : std::vector<int64_t>{0}, accumulate_type(x));
+  const Tensor factor = needs_styles ? channels_last(x) : x;
+  Behind behind;
+  behind.scale = styles;
+  FusedConvInput from(dy, weight, std::nullopt, std::nullopt, g, x.size(2), x.size(3));
+  FusedConvParams& p = from.params;
+  if (needs_x) p.y = dx.mutable_data_ptr();
+  if (needs_styles) p.factor = factor.const_data_ptr(), p.products = ds.mutable_data_ptr();
+  p.epilogue = epilogue_operands(x, n, channels, x.size(2) * x.size(3), behind);
+  from.run();
+  return {needs_x ? torch::stable::contiguous(dx, dense_format(x)) : dx, ds};
 }
 
 Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, int64_t taps,

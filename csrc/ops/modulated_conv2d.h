@@ -88,7 +88,9 @@ struct FusedConvParams {
   const void* x;       // [N, height, width, I]
   const void* w;       // [kernel * kernel, O, packed channels]: see PackWeightParams
   const void* styles;  // [N, I] in the accumulation dtype, or null for 1
-  void* y;             // [N, out_height, out_width, O]
+  void* y;             // [N, out_height, out_width, O], or null where only products are wanted
+  const void* factor;  // like y, or null: then products are wanted as well
+  void* products;      // [N, O] in the accumulation dtype: sums over the pixels of conv(styles * x, w) * factor
   void* workspace;     // cuda::fused_conv_workspace(params) bytes
   int64_t samples, height, width, in_channels;
   int64_t out_height, out_width, out_channels;

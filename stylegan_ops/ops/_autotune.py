@@ -12,7 +12,7 @@ import torch
 
 from ._checks import check_bool
 
-CONVOLUTIONS = ("modulated_conv2d", "modulated_conv2d_layer", "modulated_conv2d_weight")
+CONVOLUTIONS = ("modulated_conv2d", "modulated_conv2d_input", "modulated_conv2d_layer", "modulated_conv2d_weight")
 BY_RULE, CUDNN, OWN = 0, 1, 2  # as set_convolution takes them
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 WARM_UPS, RUNS = 2, 5

@@ -11,7 +11,7 @@ from . import _autotune
 from ._checks import accumulate_dtype
 from ._frozen import is_frozen, kept
 from ._registry import native, refuses_derivative, register
-from .bias_act import IDENTITY, LINEAR, NO_CLAMP, dense_format, recovers_input
+from .bias_act import IDENTITY, dense_format, recovers_input
 from .conv_epilogue import WANTS_BIAS, WANTS_NOISE, WANTS_SCALE, WANTS_STRENGTH
 from .upfirdn2d import adjoint, filter_size, upfirdn2d
 
@@ -143,41 +143,46 @@ def _weight_fake(x, dy, styles, ky, kx, stride, pad_y, pad_x, transposed, tf32):
     return x.new_empty([x.shape[1], dy.shape[1], ky, kx] if transposed else [dy.shape[1], x.shape[1], ky, kx])
 
 
+def _input_fake(dy, weight, x, styles, stride, pad_y, pad_x, transposed, needs_x, needs_styles, tf32):
+    dx = torch.empty_like(x, memory_format=dense_format(x)) if needs_x else x.new_empty([0])
+    return dx, x.new_empty(x.shape[:2] if needs_styles else [0], dtype=accumulate_dtype(x.dtype))
+
+
 def _pack_fake(weight, dtype, transposed):
     raise RuntimeError("modulated_conv2d_pack: is for frozen weights, outside of torch.compile")
 
 
-# 3. Derivatives. {strided, transposed} convolutions and their weight gradient are closed under differentiation: with u = conv^T(dy, w),
+# 3. Derivatives. {strided, transposed} convolutions and their gradients are closed under differentiation: with u = conv^T(dy, w),
 #        dx = s u,  ds = sum_hw x u,  dw = conv_weight(s x, dy),
-#    where one pass over u and x (the epilogue's backward) gives dx and ds, and s x is never kept.
+#    where one op makes dx and ds, and neither u nor s x is kept. u is linear in dy and in w; the cotangents g of dx and h of ds give u the
+#    cotangent s g + h x, and x and s those h u and sum_hw g u: the same op again.
 
 
-def _unscale(u, x, styles, needs_x, needs_styles):
-    """From u, the cotangent of `styles * x`, those of x and of styles."""
-    if styles is None:
-        return (u.contiguous(memory_format=dense_format(x)) if needs_x else None), None
-    wants = WANTS_SCALE if needs_styles else 0
-    dx, ds, *_ = native("conv_epilogue_backward")(u, None, x, styles, None, None, None, LINEAR, 0.0, 1.0, NO_CLAMP, wants)
+def _convolve(x, weight, styles, geometry, y):
+    """conv(styles * x, weight) in y's size, which the sizes of x and weight leave open where the convolution is transposed."""
+    stride, pad_y, pad_x, transposed = geometry
+    extra = (0, 0)
+    if transposed:
+        extra = tuple(y.shape[i] - ((x.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
+    return native("modulated_conv2d")(x, weight, styles, *geometry, *extra, allows_tf32(x))
+
+
+def _input_gradients(dy, weight, x, styles, geometry, needs_x, needs_styles):
+    """dx and ds, None where not needed."""
+    if not (needs_x or needs_styles):
+        return None, None
+    dx, ds = native("modulated_conv2d_input")(dy, weight, x, styles, *geometry, needs_x, needs_styles, allows_tf32(x))
     return (dx if needs_x else None), (ds if needs_styles else None)
 
 
-def _adjoint(dy, weight, geometry, x_shape):
-    """conv^T(dy, w) in x's shape."""
-    stride, pad_y, pad_x, transposed = geometry
-    extra = (0, 0)
-    if not transposed:
-        extra = tuple(x_shape[i] - ((dy.shape[i] - 1) * stride - 2 * p + weight.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
-    return native("modulated_conv2d")(dy, weight, None, stride, pad_y, pad_x, not transposed, *extra, allows_tf32(dy))
+def _weight_gradient(x, dy, styles, kernel, geometry):
+    return native("modulated_conv2d_weight")(x, dy, styles, *kernel, *geometry, allows_tf32(x))
 
 
 def _gradients(x, weight, styles, dy, geometry, needs_x, needs_weight, needs_styles):
     """dx, dw, ds of conv(styles * x, weight)."""
-    dx = dw = ds = None
-    if needs_x or needs_styles:
-        dx, ds = _unscale(_adjoint(dy, weight, geometry, x.shape), x, styles, needs_x, needs_styles)
-    if needs_weight:
-        dw = native("modulated_conv2d_weight")(x, dy, styles, *weight.shape[2:], *geometry, allows_tf32(x))
-    return dx, dw, ds
+    dx, ds = _input_gradients(dy, weight, x, styles, geometry, needs_x, needs_styles)
+    return dx, _weight_gradient(x, dy, styles, weight.shape[2:], geometry) if needs_weight else None, ds
 
 
 def _setup(ctx, inputs, output):
@@ -187,8 +192,33 @@ def _setup(ctx, inputs, output):
 
 
 def _backward(ctx, dy):
-    needs_x, needs_weight, needs_styles = ctx.needs_input_grad[:3]
-    return *_gradients(*ctx.saved_tensors, dy, ctx.geometry, needs_x, needs_weight, needs_styles), *[None] * 7
+    return *_gradients(*ctx.saved_tensors, dy, ctx.geometry, *ctx.needs_input_grad[:3]), *[None] * 7
+
+
+def _setup_input(ctx, inputs, output):
+    dy, weight, x, styles, *geometry, ctx.made_x, ctx.made_styles, _ = inputs
+    ctx.geometry = tuple(geometry)
+    ctx.save_for_backward(dy, weight, x, styles)
+    ctx.set_materialize_grads(False)
+
+
+def _input_backward(ctx, g_dx, g_ds):
+    dy, weight, x, styles = ctx.saved_tensors
+    needs_dy, needs_weight, needs_x, needs_styles = ctx.needs_input_grad[:4]
+    g_dx, g_ds = g_dx if ctx.made_x else None, g_ds if ctx.made_styles else None
+    terms = [(image, scale) for image, scale, g in ((g_dx, styles, g_dx), (x, g_ds, g_ds)) if g is not None]
+    if not terms:
+        return (None,) * 11
+    if len(terms) == 1:
+        ((image, scale),) = terms
+    else:
+        scaled = [t if s is None else native("conv_epilogue")(t, s, None, None, None, *IDENTITY) for t, s in terms]
+        image, scale = scaled[0] + scaled[1], None
+    g_dy = _convolve(image, weight, scale, ctx.geometry, dy) if needs_dy else None
+    g_weight = _weight_gradient(image, dy, scale, weight.shape[2:], ctx.geometry) if needs_weight else None
+    needs_x, needs_styles = needs_x and g_ds is not None, needs_styles and g_dx is not None
+    g_x, g_styles = _input_gradients(dy, weight, x if g_dx is None else g_dx, g_ds, ctx.geometry, needs_x, needs_styles)
+    return g_dy, g_weight, g_x, g_styles, *[None] * 7
 
 
 def _setup_weight(ctx, inputs, output):
@@ -200,15 +230,8 @@ def _setup_weight(ctx, inputs, output):
 def _weight_backward(ctx, g):
     x, dy, styles = ctx.saved_tensors
     needs_x, needs_dy, needs_styles = ctx.needs_input_grad[:3]
-    g_x = g_dy = g_styles = None
-    if needs_x or needs_styles:
-        g_x, g_styles = _unscale(_adjoint(dy, g, ctx.geometry, x.shape), x, styles, needs_x, needs_styles)
-    if needs_dy:
-        stride, pad_y, pad_x, transposed = ctx.geometry
-        extra = (0, 0)
-        if transposed:
-            extra = tuple(dy.shape[i] - ((x.shape[i] - 1) * stride - 2 * p + g.shape[i]) for i, p in ((2, pad_y), (3, pad_x)))
-        g_dy = native("modulated_conv2d")(x, g, styles, *ctx.geometry, *extra, allows_tf32(x))
+    g_x, g_styles = _input_gradients(dy, g, x, styles, ctx.geometry, needs_x, needs_styles)
+    g_dy = _convolve(x, g, styles, ctx.geometry, dy) if needs_dy else None
     return g_x, g_dy, g_styles, *[None] * 7
 
 
@@ -237,6 +260,7 @@ def _layer_backward(ctx, dout):
 
 
 register("modulated_conv2d", fake=_fake, setup_context=_setup, backward=_backward)
+register("modulated_conv2d_input", fake=_input_fake, setup_context=_setup_input, backward=_input_backward)
 register("modulated_conv2d_layer", fake=_layer_fake, setup_context=_setup_layer, backward=_layer_backward)
 register("modulated_conv2d_weight", fake=_weight_fake, setup_context=_setup_weight, backward=_weight_backward)
 register("modulated_conv2d_pack", fake=_pack_fake, backward=refuses_derivative("modulated_conv2d_pack"))

@@ -24,6 +24,7 @@ from stylegan_ops.ops.bias_act import ACTIVATIONS
 
 pytestmark = pytest.mark.cuda
 BLUR = setup_filter([1, 3, 3, 1])
+TF32 = 2.0**-10  # the distance of the numbers around 1
 LOPSIDED = setup_filter([[1, 2, 0], [3, 4, 5], [0, 1, 7], [2, 2, 2]])
 SEPARABLE = setup_filter([1.0, 2, 3, 4, 5, 4, 3, 2, 2], separable=True)
 
@@ -74,6 +75,15 @@ CASES = {
         {"up": 2, "padding": 1, "resample_filter": BLUR, "flip_weight": False, **SMOOTH},
         terms=300,
     ),
+    "modulated_conv2d recovered": Case(
+        layer, ((2, 5, 6, 7), (6, 5, 3, 3), (2, 5), (2, 1, 6, 7), (6,)), {"padding": 1, "noise_strength": 0.7}, terms=300
+    ),
+    "modulated_conv2d up, recovered": Case(
+        layer,
+        ((2, 8, 4, 5), (16, 8, 3, 3), (2, 8), (8, 10), (16,)),
+        {"up": 2, "padding": 1, "resample_filter": BLUR, "flip_weight": False, "act": "lrelu", "alpha": 0.9},
+        terms=300,
+    ),
     "modulated_conv2d down": Case(
         layer, ((2, 8, 8, 6), (4, 8, 3, 3), (2, 8), (4, 3), (4,)), {"down": 2, "padding": 1, "resample_filter": BLUR, **SMOOTH}, terms=300
     ),
@@ -83,11 +93,13 @@ CASES = {
 }
 FUSED = ", fused"  # on the library's own convolution in place of cuDNN's
 NAMES = [*CASES, *(name + FUSED for name in CASES if name.startswith("modulated_conv2d"))]
-SECOND = ("bias_act tanh", "bias_act clamp", "conv_epilogue", "pixel_norm", "upfirdn2d up", "modulated_conv2d up", "modulated_conv2d down")
+SECOND = ("bias_act tanh", "bias_act clamp", "conv_epilogue", "pixel_norm", "upfirdn2d up")
+SECOND += ("modulated_conv2d", "modulated_conv2d up", "modulated_conv2d down")
 
 
 @pytest.fixture(autouse=True)
-def native(request):
+def native(request, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
     name = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
     torch.ops.stylegan_ops.set_convolution(2 if name.endswith(FUSED) else 1)
     with use_impl("native"):
@@ -234,6 +246,41 @@ def test_up_layer_in_one_kernel_keeps_no_image_in_between():
         del y
         peaks[convolution] = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
     assert peaks[2] >= 2 * size and peaks[3] < 1.7 * size, f"{peaks} bytes, the result has {size}"
+
+
+def test_honours_the_precision_of_float32(monkeypatch):
+    """PyTorch's setting for convolutions lets the library's own round its operands to TF32, and forbids it."""
+    case = CASES["modulated_conv2d"]
+    torch.ops.stylegan_ops.set_convolution(2)
+    inputs = make(case, torch.float32, torch.channels_last)
+    truth_of, errors = [leaf(t.double()) for t in inputs], {}
+    with use_impl("reference"):
+        truth = case(*truth_of)
+    dy = randn(*truth.shape, dtype=torch.float32)
+    wanted = [truth, *torch.autograd.grad(truth, truth_of, dy.double())]
+    for precision, eps in (("ieee", torch.finfo(torch.float32).eps), ("tf32", TF32)):
+        monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", precision)
+        leaves = [leaf(t.cuda()) for t in inputs]
+        y = case(*leaves)
+        got = [y, *torch.autograd.grad(y, leaves, dy.cuda())]
+        errors[precision] = [float((a.cpu().double() - b).norm() / b.norm()) for a, b in zip(got, wanted, strict=True)]
+        # Both operands of every product are rounded once in each of two convolutions.
+        assert all(e <= 4 * eps / 2 + case.terms * torch.finfo(torch.float32).eps for e in errors[precision]), (precision, errors)
+    # The result, dx and dw go through a convolution.
+    assert all(errors["tf32"][i] > 10 * errors["ieee"][i] for i in range(3)), errors
+
+
+def test_large_styles_and_activations_stay_finite():
+    """256 times 1e3, and sums of them, are beyond float16."""
+    x, styles, weight = torch.full([2, 16, 6, 6], 256.0), torch.full([2, 16], 1e3), randn(8, 16, 3, 3, dtype=torch.float32).abs()
+    truth = modulated_conv2d(x.double(), weight.double(), styles.double(), padding=1, impl="reference")
+    for choice in (1, 2):
+        torch.ops.stylegan_ops.set_convolution(choice)
+        inputs = [leaf(x.half().cuda()), leaf(weight.cuda()), leaf(styles.cuda())]
+        y = modulated_conv2d(*inputs, padding=1)
+        assert_close_in_norm(y.cpu(), truth, dtype=torch.float16, terms=200, roundings=4)
+        y.sum().backward()
+        assert all(t.grad.isfinite().all() for t in inputs)
 
 
 def test_the_same_bits_each_time():
