@@ -103,11 +103,11 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
             const Arguments&... args) {
   host_executor::launch(name, kernel, grid, block, shared_bytes, args...);
 }
-inline int multiprocessors() { return host_executor::kMultiprocessors; }
-inline int max_shared_bytes() { return host_executor::kMaxSharedBytes; }
+inline int multiprocessors() { return host_executor::settings.multiprocessors; }
+inline int max_shared_bytes() { return host_executor::settings.shared_bytes; }
 template <typename... Parameters>
 int code_architecture(void (*)(Parameters...)) {
-  return 80;
+  return host_executor::settings.architecture;
 }
 
 template <typename T>

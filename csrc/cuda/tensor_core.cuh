@@ -193,6 +193,8 @@ float fragment_element(uint32_t bits, int e) {
 template <typename T>
 void multiply_add(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   constexpr int kPacked = std::is_same_v<T, Tf32> ? 1 : 2;
+  if (!std::is_same_v<T, __half> && host_executor::settings.architecture < 80)
+    host_executor::fail("mma: before sm_80 there is float16 alone");
   struct Fragments {
     uint32_t a[4], b[2];
   };

@@ -3,12 +3,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <sstream>
 #include <tuple>
 
 #include "executor_kernels.h"
 #include "ops/bias_act.h"
 #include "ops/conv_epilogue.h"
+#include "ops/modulated_conv2d.h"
 #include "ops/pixel_norm.h"
 #include "ops/upfirdn2d.h"
 
@@ -33,7 +35,7 @@ class Struct {
     return *this;
   }
 
-  // Device pointers: a Buffer or None. Whoever sets it keeps the buffer.
+  // Device pointers: a Buffer and the byte in it, or None. Whoever sets it keeps the buffer.
   template <typename... F>
   Struct& pointers(const char* names, F* P::*... fields) {
     std::istringstream stream(names);
@@ -61,9 +63,10 @@ class Struct {
 
   template <typename F>
   void pointer(std::istringstream& names, F* P::* field) {
-    class_.def_property(next(names).c_str(), nullptr, [field](P& p, const Buffer* b) {
-      p.*field = b == nullptr ? nullptr : static_cast<F*>(static_cast<void*>(b->data()));
-    });
+    class_.def_property(next(names).c_str(), nullptr,
+                        [field](P& p, std::optional<std::pair<const Buffer*, int64_t>> at) {
+                          p.*field = at ? static_cast<F*>(static_cast<void*>(at->first->data() + at->second)) : nullptr;
+                        });
   }
 
   py::class_<P> class_;
@@ -74,6 +77,8 @@ void bind_launcher(py::module_& m, const char* name, void (*launcher)(const P&, 
   m.def(name, [launcher](const P& p) { launcher(p, nullptr); });
 }
 
+using Size = std::tuple<unsigned, unsigned, unsigned>;
+
 void bind_executor(py::module_& m) {
   py::class_<Buffer>(m, "Buffer", py::buffer_protocol())
       .def(py::init([](const std::string& name, size_t bytes, int placement) {
@@ -82,9 +87,22 @@ void bind_executor(py::module_& m) {
       .def_buffer([](Buffer& b) {
         return py::buffer_info(reinterpret_cast<uint8_t*>(b.data()), static_cast<py::ssize_t>(b.bytes()));
       });
-  m.def("settings",
-        [](int order, uint64_t seed) { host_executor::settings = {static_cast<host_executor::Order>(order), seed}; });
-  using Size = std::tuple<unsigned, unsigned, unsigned>;
+  using host_executor::Settings;
+  m.def(
+      "settings",
+      [](int order, uint64_t seed, int architecture, int multiprocessors, int shared_bytes) {
+        host_executor::settings = {static_cast<host_executor::Order>(order), seed, architecture, multiprocessors,
+                                   shared_bytes};
+        host_executor::launched.clear();
+      },
+      py::arg("order"), py::arg("seed"), py::arg("architecture") = Settings().architecture,
+      py::arg("multiprocessors") = Settings().multiprocessors, py::arg("shared_bytes") = Settings().shared_bytes);
+  m.def("launched", [] {  // since the last settings: the kernel's symbol, the grid
+    std::vector<std::pair<std::string, Size>> all;
+    for (const host_executor::Launched& l : host_executor::launched)
+      all.push_back({l.symbol(), {l.blocks.x, l.blocks.y, l.blocks.z}});
+    return all;
+  });
   m.def("test_kernel", [](const std::string& name, Buffer& x, int n, Size grid, Size block, size_t shared) {
     const auto size = [](Size s) { return dim3(std::get<0>(s), std::get<1>(s), std::get<2>(s)); };
     host_executor::launch(name.c_str(), test_kernels().at(name), size(grid), size(block), shared,
@@ -158,4 +176,40 @@ PYBIND11_MODULE(cuda_on_host, m) {
       .values("filter images pixel x_axis y_axis epilogue dtype", &U::filter, &U::images, &U::pixel, &U::x_axis,
               &U::y_axis, &U::epilogue, &U::dtype);
   bind_launcher(m, "upfirdn2d", cuda::launch_upfirdn2d);
+
+  using S = DemodulationParams;
+  Struct<S>(m, "DemodulationParams")
+      .pointers("w styles scale", &S::w, &S::styles, &S::scale)
+      .values("samples out_channels in_channels taps stride_o stride_i eps dtype", &S::samples, &S::out_channels,
+              &S::in_channels, &S::taps, &S::stride_o, &S::stride_i, &S::eps, &S::dtype);
+  bind_launcher(m, "demodulation", cuda::launch_demodulation);
+
+  using P = PackWeightParams;
+  Struct<P>(m, "PackWeightParams")
+      .pointers("w out", &P::w, &P::out)
+      .values("stride_o stride_i stride_y stride_x in_channels out_channels kernel_y kernel_x from_float32 dtype",
+              &P::stride_o, &P::stride_i, &P::stride_y, &P::stride_x, &P::in_channels, &P::out_channels, &P::kernel_y,
+              &P::kernel_x, &P::from_float32, &P::dtype);
+  bind_launcher(m, "pack_weight", cuda::launch_pack_weight);
+
+  using V = FusedConvParams;
+  Struct<V>(m, "FusedConvParams")
+      .pointers("x w styles y workspace", &V::x, &V::w, &V::styles, &V::y, &V::workspace)
+      .values("samples height width in_channels out_height out_width out_channels", &V::samples, &V::height, &V::width,
+              &V::in_channels, &V::out_height, &V::out_width, &V::out_channels)
+      .values("kernel stride pad_y pad_x transposed tf32 epilogue dtype", &V::kernel, &V::stride, &V::pad_y, &V::pad_x,
+              &V::transposed, &V::tf32, &V::epilogue, &V::dtype);
+  bind_launcher(m, "fused_conv", cuda::launch_fused_conv);
+  m.def("fused_conv_workspace", cuda::fused_conv_workspace);
+
+  using W = FusedConvWeightParams;
+  Struct<W>(m, "FusedConvWeightParams")
+      .pointers("x dy styles scale dw workspace", &W::x, &W::dy, &W::styles, &W::scale, &W::dw, &W::workspace)
+      .values("stride_o stride_i stride_y stride_x", &W::stride_o, &W::stride_i, &W::stride_y, &W::stride_x)
+      .values("samples height width in_channels out_height out_width out_channels", &W::samples, &W::height, &W::width,
+              &W::in_channels, &W::out_height, &W::out_width, &W::out_channels)
+      .values("kernel stride pad_y pad_x tf32 dtype", &W::kernel, &W::stride, &W::pad_y, &W::pad_x, &W::tf32,
+              &W::dtype);
+  bind_launcher(m, "fused_conv_weight", cuda::launch_fused_conv_weight);
+  m.def("fused_conv_weight_workspace", cuda::fused_conv_weight_workspace);
 }

@@ -93,19 +93,27 @@ Lanes<T> exchange(const char* what, unsigned mask, const T& mine, const Where& w
 
 inline void* dynamic_shared() { return grid.shared; }
 
-// cp.async: the bytes arrive when they are waited for, which is as late as they may.
+inline void copy(const Thread::Copy& c) {
+  std::memcpy(c.to, c.from, c.filled);
+  std::memset(static_cast<std::byte*>(c.to) + c.filled, 0, c.bytes - c.filled);
+}
+
+// cp.async: the bytes arrive when they are waited for, which is as late as they may. Before sm_80 they are copied here.
 inline void copy_async(void* to, const void* from, size_t bytes, size_t filled) {
   check_aligned(to, bytes);
   if (filled > 0) check_aligned(from, bytes);
-  grid.current->copies.push_back({to, from, bytes, filled, grid.current->groups});
+  const Thread::Copy c{to, from, bytes, filled, grid.current->groups};
+  if (settings.architecture >= 80)
+    grid.current->copies.push_back(c);
+  else
+    copy(c);
 }
 inline void commit_copies() { ++grid.current->groups; }
 inline void wait_for_copies(unsigned pending_groups) {  // all but the last `pending_groups` committed ones
   Thread& t = *grid.current;
   std::erase_if(t.copies, [&](const Thread::Copy& c) {
     if (c.group + pending_groups >= t.groups) return false;
-    std::memcpy(c.to, c.from, c.filled);
-    std::memset(static_cast<std::byte*>(c.to) + c.filled, 0, c.bytes - c.filled);
+    copy(c);
     return true;
   });
 }

@@ -1,6 +1,7 @@
 // What a running grid is: CUDA's words and built-in variables, settings, threads and what they wait in, and errors.
 #pragma once
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 #include <setjmp.h>
@@ -39,21 +40,34 @@ constexpr int warpSize = 32;
 
 namespace host_executor {
 
-constexpr int kMultiprocessors = 2;         // few, so that grid-stride loops loop
-constexpr int kMaxSharedBytes = 99 * 1024;  // sm_86, 89 and 120
 constexpr unsigned kFullMask = 0xffffffffu;
 constexpr size_t kMaxExchanged = 64;  // bytes that a lane brings to a collective
 
 using Where = std::source_location;
 
-enum class Order { kForward, kReverse, kRandom };
+enum class Order { kForward, kReverse, kRandom, kNone };  // of blocks and threads; none: nothing runs
 
-// What the next launches do.
+// What the next launches do, and what launchers and kernels see of the device.
 struct Settings {
   Order order = Order::kForward;
   uint64_t seed = 0;
+  int architecture = 80;
+  int multiprocessors = 2;       // few, so that grid-stride loops loop
+  int shared_bytes = 99 * 1024;  // that a block may ask for: sm_86, 89 and 120
 };
 inline Settings settings;
+
+// A launch; `launched` holds those since the last settings.
+struct Launched {
+  const void* kernel;
+  dim3 blocks;
+
+  std::string symbol() const {  // in the library that holds the kernel
+    Dl_info info{};
+    return dladdr(kernel, &info) != 0 && info.dli_sname != nullptr ? info.dli_sname : "";
+  }
+};
+inline std::vector<Launched> launched;
 
 // One collective that a thread waits in.
 struct Meeting {

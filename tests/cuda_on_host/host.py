@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,8 @@ SANITIZE = bool(os.environ.get("STYLEGAN_OPS_SANITIZE"))
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if SANITIZE else []
 FOLDER = ROOT / "build" / ("cuda_on_host_sanitized" if SANITIZE else "cuda_on_host")
 
-KERNELS = ("upfirdn2d", "conv_epilogue", "bias_act", "pixel_norm")  # the slowest to compile first
+# The slowest to compile first.
+KERNELS = ("upfirdn2d", "modulated_conv2d", "conv_epilogue", "modulated_conv2d_weight", "bias_act", "pixel_norm", "demodulation")
 
 # nvcc makes no use of strict aliasing; _FORTIFY_SOURCE takes the leaving of a fiber for a broken stack.
 FLAGS = [
@@ -133,7 +135,7 @@ def module() -> ModuleType:
     return load()
 
 
-ORDERS = {"forward": 0, "reverse": 1, "random": 2}  # of blocks and threads
+ORDERS = {"forward": 0, "reverse": 1, "random": 2, "none": 3}  # of blocks and threads; none: the launch is recorded only
 PLACEMENTS = {"start": 0, "end": 1, "unaligned": 2}  # of buffers between their guard pages
 ACTS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
 DTYPES = {torch.float64: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -152,17 +154,35 @@ def output(like: torch.Tensor | Sequence[int], dtype: torch.dtype | None = None)
     return torch.empty_like(like, device="meta", dtype=dtype)
 
 
+@dataclass(frozen=True)
+class Device:
+    """What launchers and kernels see of the device; few multiprocessors, so that loops over a grid loop."""
+
+    architecture: int = 80
+    multiprocessors: int = 2
+    shared_kib: int = 99  # that a block may ask for
+
+
+@dataclass(frozen=True)
+class At:
+    """A field that points to an element of the tensor's memory other than the first."""
+
+    tensor: torch.Tensor
+    element: int
+
+
 class Launch:
     """One launch: buffers for the tensors among the fields, the struct, and what the kernel wrote."""
 
-    def __init__(self, op: str, fields: dict, order: str, placement: str):
+    def __init__(self, op: str, device: Device, fields: dict, order: str, placement: str):
         self.placement, self.buffers, self.structs = placement, {}, []
+        module().settings(ORDERS[order], 1, device.architecture, device.multiprocessors, device.shared_kib * 1024)
         params = getattr(module(), "".join(word.capitalize() for word in op.split("_")) + "Params")()
         self._fill(params, fields)
         workspace = getattr(module(), f"{op}_workspace", None)
         if workspace is not None:
-            params.workspace = self.workspace = self._buffer("workspace", workspace(params))
-        module().settings(ORDERS[order], 1)
+            self.workspace = self._buffer("workspace", workspace(params))
+            params.workspace = self.workspace, 0
         getattr(module(), op)(params)
 
     def _fill(self, struct, fields):
@@ -175,17 +195,18 @@ class Launch:
                     setattr(struct, name, inner)
                 self._fill(inner, value)
             else:
-                setattr(struct, name, self._place(name, value) if isinstance(value, torch.Tensor) else value)
+                setattr(struct, name, self._place(name, value) if isinstance(value, torch.Tensor | At) else value)
 
     def _buffer(self, name: str, size: int):
         return module().Buffer(name, size, PLACEMENTS[self.placement])
 
-    def _place(self, name: str, t: torch.Tensor):
+    def _place(self, name: str, value: torch.Tensor | At):
+        t, element = (value.tensor, value.element) if isinstance(value, At) else (value, 0)
         buffer = self._buffer(name, t.numel() * t.element_size())
         self.buffers[name] = buffer, t
         if not t.is_meta:
             np.asarray(buffer)[:] = bits(t)
-        return buffer
+        return buffer, element * t.element_size()
 
     def outputs(self) -> dict[str, torch.Tensor]:
         found = {}
@@ -203,11 +224,12 @@ def bits(t: torch.Tensor) -> np.ndarray:
     return t.as_strided((t.numel(),), (1,)).view(torch.uint8).numpy()
 
 
-def launch(op: str, **fields) -> list[dict[str, torch.Tensor]]:
+def launch(op: str, on: Device = Device(), **fields) -> list[dict[str, torch.Tensor]]:
     """Launches an op's kernels in several orders of blocks and threads, which must give the same bits.
 
     Args:
         op: the launcher's name without `launch_`.
+        on: the device that the launcher sees.
         fields: of its parameter struct; tensors become device buffers in the layout that they have, those of output() are written, and
             dictionaries are structs within the struct. A workspace is added where the op wants one.
 
@@ -215,8 +237,26 @@ def launch(op: str, **fields) -> list[dict[str, torch.Tensor]]:
         The outputs by name: of aligned buffers, and of ones that lie at addresses as their sizes have it.
     """
     runs = [("forward", "end"), ("reverse", "start"), ("random", "end"), ("random", "unaligned")]
-    first, *others, unaligned = [Launch(op, fields, *run).outputs() for run in runs]
+    first, *others, unaligned = [Launch(op, on, fields, *run).outputs() for run in runs]
     for run, other in zip(runs[1:], others, strict=False):
         for name, value in first.items():
             assert np.array_equal(bits(value), bits(other[name])), f"{op}: {name} depends on the order: forward and {run[0]} differ"
     return [first, unaligned]
+
+
+def plan(op: str, on: Device = Device(), **fields) -> list[tuple[str, tuple[int, int, int]]]:
+    """The kernels, as symbols of their library, and grids of which a launch would consist."""
+    Launch(op, on, fields, "none", "end")
+    return module().launched()
+
+
+@cache
+def instantiations(kernel: str) -> set[str]:
+    """Every instantiation of a kernel's template in the library, as symbols."""
+    symbols = subprocess.run(["nm", "-D", "--defined-only", FOLDER / "libkernels.so"], capture_output=True, text=True, check=True).stdout
+    names = (line.split()[-1] for line in symbols.splitlines())
+    return {name for name in names if name.startswith("_ZN") and f"{len(kernel)}{kernel}I" in name}  # _ZZN: what is within one
+
+
+def readable(symbols: set[str]) -> list[str]:
+    return subprocess.run(["c++filt", "-p", *sorted(symbols)], capture_output=True, text=True, check=True).stdout.splitlines()

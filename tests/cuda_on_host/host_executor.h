@@ -122,8 +122,8 @@ inline void run_block(std::vector<uint32_t>& order, std::mt19937_64& random) {
 }
 
 inline void check_limits(dim3 blocks, dim3 block, size_t shared_bytes) {
-  const auto check = [](bool good, const char* what, uint64_t got) {
-    if (!good) fail(std::string(what) + " (got " + std::to_string(got) + ")");
+  const auto check = [](bool good, const std::string& what, uint64_t got) {
+    if (!good) fail(what + " (got " + std::to_string(got) + ")");
   };
   check(blocks.x >= 1 && blocks.x <= 0x7fffffffu, "gridDim.x must be 1 to 2147483647", blocks.x);
   check(blocks.y >= 1 && blocks.y <= 65535, "gridDim.y must be 1 to 65535", blocks.y);
@@ -133,7 +133,9 @@ inline void check_limits(dim3 blocks, dim3 block, size_t shared_bytes) {
   check(block.z >= 1 && block.z <= 64, "blockDim.z must be 1 to 64", block.z);
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
   check(threads <= 1024, "a block must have at most 1024 threads", threads);
-  check(shared_bytes <= kMaxSharedBytes, "a block must have at most 101376 bytes of shared memory", shared_bytes);
+  const size_t most = settings.shared_bytes;
+  check(shared_bytes <= most, "a block must have at most " + std::to_string(most) + " bytes of shared memory",
+        shared_bytes);
 }
 
 inline void run_grid(const char* name, const void* kernel, dim3 blocks, dim3 block, size_t shared_bytes,
@@ -141,6 +143,8 @@ inline void run_grid(const char* name, const void* kernel, dim3 blocks, dim3 blo
   grid.name = name;
   grid.current = nullptr;
   check_limits(blocks, block, shared_bytes);
+  launched.push_back({kernel, blocks});
+  if (settings.order == Order::kNone) return;
   gridDim = blocks;
   blockDim = block;
   grid.size = block.x * block.y * block.z;

@@ -12,14 +12,14 @@ NAN = 0xFFFFFFFF  # what memory holds before it is written
 RNG = np.random.default_rng(0)
 
 
-def run(kernel, x, n=0, grid=1, block=32, shared=0, order="forward", seed=0, placement="end"):
+def run(kernel, x, n=0, grid=1, block=32, shared=0, order="forward", seed=0, placement="end", architecture=80):
     """Launches one of executor_kernels.cpp on a copy of the uint32 array x, and returns what it left there."""
     x = np.ascontiguousarray(x)
     grid, block = ((size, 1, 1) if isinstance(size, int) else size for size in (grid, block))
     buffer = host.module().Buffer("x", x.nbytes, PLACEMENTS[placement])
     memory = np.asarray(buffer)
     memory[:] = x.view(np.uint8).ravel()
-    host.module().settings(ORDERS[order], seed)
+    host.module().settings(ORDERS[order], seed, architecture)
     try:
         host.module().test_kernel(kernel, buffer, n, grid, block, shared)
     finally:
@@ -159,6 +159,12 @@ def test_asynchronous_copies_arrive_when_they_are_waited_for():
     zero = np.zeros(4, np.uint32)
     assert np.array_equal(got[12:24], np.concatenate([x[:4], zero, np.full(4, NAN, np.uint32)]))
     assert np.array_equal(got[24:36], np.concatenate([x[:4], zero, x[8:12]]))
+
+
+def test_copies_are_at_once_before_sm_80():
+    x = words(36)
+    got = run("async_copies", x, 12, block=1, shared=48, architecture=75)
+    assert np.array_equal(got[12:24], np.concatenate([x[:4], np.zeros(4, np.uint32), x[8:12]]))
 
 
 # 3. Mistakes
@@ -311,6 +317,14 @@ def test_multiplies_matrices(dtype):
     x = torch.cat([a.flatten(), b.T.flatten()]).view(torch.uint8).numpy().view(np.uint32)
     got = run(f"multiply_{name}", np.concatenate([x, np.zeros(128, np.uint32)]))[192:].view(np.float32).reshape(16, 8)
     assert np.allclose(got, (a.double() @ b.double()).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_multiplies_float16_alone_before_sm_80():
+    x = words(16 * 8 + 8 * 8 + 128)
+    for name in ("multiply_bfloat16", "multiply_tf32"):
+        with pytest.raises(RuntimeError, match="mma: before sm_80 there is float16 alone"):
+            run(name, x, architecture=75)
+    assert np.array_equal(run("multiply_half", x, architecture=75), run("multiply_half", x))
 
 
 @pytest.mark.parametrize("order", ORDERS)
