@@ -99,7 +99,7 @@ inline ConvPlan conv_geometry(const FusedConvParams& params, int element_size) {
     p.positions_y = p.out_height, p.positions_x = p.out_width;
   }
   p.chunks = ceil_div(params.in_channels * element_size, kChunkBytes);
-  p.vectors = params.in_channels * element_size % kVectorBytes == 0;
+  p.vectors = params.in_channels * element_size % kVectorBytes == 0 && aligned({params.x});
   return p;
 }
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -201,5 +202,12 @@ __device__ __forceinline__ A warp_sum(A v) {
 // 4. Host arithmetic
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Whether all begin where vectors may; null pointers do.
+inline bool aligned(std::initializer_list<const void*> pointers) {
+  uintptr_t bits = 0;
+  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p);
+  return bits % kVectorBytes == 0;
+}
 
 }  // namespace stylegan_ops::cuda

@@ -62,7 +62,7 @@ class PixelTile {
         table_(table),
         slots_(slots),
         rows_(keep(rows + unit() * kVectorBytes)),
-        vectors_(channels % kVector == 0) {}
+        vectors_(channels % kVector == 0 && reinterpret_cast<uintptr_t>(image) % kVectorBytes == 0) {}
 
   static __device__ int pack(int sample, int row, int column) { return sample << 22 | row << 11 | column; }
 

@@ -14,8 +14,6 @@
 // inside a vector.
 #pragma once
 
-#include <initializer_list>
-
 #include "device.cuh"
 
 namespace stylegan_ops::cuda {
@@ -98,13 +96,6 @@ Strips make_strips(Layout layout, int64_t samples, int64_t channels, int64_t pix
   s.chunks = ceil_div(rows, chunk);
   s.chunk_elements = chunk * s.row;
   return s;
-}
-
-// Whether all begin where vectors may; null pointers do.
-inline bool aligned(std::initializer_list<const void*> pointers) {
-  uintptr_t bits = 0;
-  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p);
-  return bits % kVectorBytes == 0;
 }
 
 // Calls f with V and the layout as compile-time constants.

@@ -110,6 +110,14 @@ def test_matches_float64_reference(kind, name):
     assert_launch_right(case, arithmetic, *operands(case, arithmetic))
 
 
+@pytest.mark.parametrize("kind", ["float16", "tf32", "float64"])
+def test_images_at_any_address(kind):
+    arithmetic, case = ARITHMETIC[kind], CASES["small images, few channels"]
+    x, *others = operands(case, arithmetic)
+    moved = torch.cat([torch.zeros(1, dtype=x.dtype), x.flatten()])
+    assert_launch_right(case, arithmetic, x, *others, x=host.At(moved, 1))
+
+
 def test_refuses_too_little_shared_memory():
     case, arithmetic = CASES["picture"], ARITHMETIC["float32"]
     with pytest.raises(RuntimeError, match="modulated_conv2d: too little shared memory"):

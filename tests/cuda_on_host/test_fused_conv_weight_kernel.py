@@ -103,6 +103,16 @@ def test_gradient_matches_float64_reference(kind, name):
         assert_gradient_right(case, arithmetic, gradient_fields(case, arithmetic, dw), dw)
 
 
+@pytest.mark.parametrize("kind", ["float16", "tf32", "float64"])
+def test_gradient_of_images_at_any_address(kind):
+    arithmetic, case = ARITHMETIC[kind], Case(Geometry(1, (4, 5), (8, 16)))
+    dw = layouts(case.geometry)[0]
+    given = gradient_fields(case, arithmetic, dw)
+    for name in ("x", "dy"):
+        moved = torch.cat([torch.zeros(1, dtype=arithmetic.dtype), given[name].flatten()])
+        assert_gradient_right(case, arithmetic, given, dw, **{name: host.At(moved, 1)})
+
+
 def test_gradient_refuses_too_little_shared_memory():
     case, arithmetic = CASES["one tile"], ARITHMETIC["float32"]
     with pytest.raises(RuntimeError, match="modulated_conv2d_weight: too little shared memory"):
