@@ -29,7 +29,7 @@ using PlainShapes = List<Picture, Medium, Small>;
 using DoubleShapes = List<ConvShape<4, 1, 2, 1>, ConvShape<2, 2, 2, 2>>;
 
 struct Choice {
-  ConvPlan plan;
+  ConvPlan plan{};
   int shape = -1;  // in its list
   bool by_phases = false;
 };
@@ -156,7 +156,9 @@ Choice choose_shape(const FusedConvParams& params, Core, Dense dense, List<Phase
       if (c.shape >= 0) return c;
     }
   }
-  return choose<Sum>(dense, geometry);
+  const Choice c = choose<Sum>(dense, geometry);
+  if (c.shape < 0) throw std::runtime_error("modulated_conv2d: too little shared memory");
+  return c;
 }
 
 bool is_empty(const FusedConvParams& p) { return p.samples * p.out_height * p.out_width * p.out_channels == 0; }
@@ -185,7 +187,6 @@ void launch_fused_conv(const FusedConvParams& params, Stream stream) {
   by_core(params, [&](auto core, auto dense, auto phases) {
     using Core = decltype(core);
     const Choice c = choose_shape(params, core, dense, phases);
-    if (c.shape < 0) throw std::runtime_error("modulated_conv2d: too little shared memory");
     if (c.by_phases)
       launch_choice<Core>(phases, c, params, stream);
     else

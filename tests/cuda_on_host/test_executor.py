@@ -321,10 +321,9 @@ def test_multiplies_matrices(dtype):
 
 def test_multiplies_float16_alone_before_sm_80():
     x = words(16 * 8 + 8 * 8 + 128)
-    with pytest.raises(RuntimeError, match="mma: before sm_80 there is float16 alone"):
-        run("multiply_bfloat16", x, architecture=75)
-    with pytest.raises(RuntimeError, match="mma: before sm_80 there is float16 alone"):
-        run("multiply_tf32", x, architecture=75)
+    for name in ("multiply_bfloat16", "multiply_tf32"):
+        with pytest.raises(RuntimeError, match="mma: before sm_80 there is float16 alone"):
+            run(name, x, architecture=75)
     assert np.array_equal(run("multiply_half", x, architecture=75), run("multiply_half", x))
 
 
