@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CSRC = Path(__file__).resolve().parents[1] / "csrc"
@@ -91,6 +91,37 @@ def readable(names: list[str]) -> dict[str, str]:
     return dict(zip(names, short, strict=True))
 
 
+def collect(architectures: list[str], only: str, jobs: int, nvcc: str) -> list[Kernel]:
+    """The kernels of all files whose name contains `only`, with readable names, in their order."""
+    sources = [path for path in sorted(CSRC.glob("cuda/*.cu")) if only in path.name]
+    with ThreadPoolExecutor(jobs) as pool:
+        found = pool.map(lambda job: measure(*job, nvcc), [(source, a) for source in sources for a in architectures])
+        kernels = [kernel for group in found for kernel in group]
+    names = readable(sorted({kernel.name for kernel in kernels}))
+    return sorted((replace(k, name=names[k.name]) for k in kernels), key=lambda k: (k.name, int(k.architecture)))
+
+
+def families(kernels: list[Kernel]) -> list[list[str]]:
+    """One row for all instantiations of a kernel on an architecture: the worst of each figure."""
+    groups: dict[tuple[str, str], list[Kernel]] = {}
+    for k in kernels:
+        groups.setdefault((k.name.partition("<")[0], k.architecture), []).append(k)
+    return [
+        [
+            f"`{name}`",
+            architecture,
+            str(len(group)),
+            str(max(k.registers for k in group)),
+            str(sum(k.spilled > 0 for k in group)),
+            f"{min(k.occupancy for k in group):.0%}",
+        ]
+        for (name, architecture), group in groups.items()
+    ]
+
+
+FAMILY_HEAD = ["kernel", "sm", "instances", "most registers", "with spills", "least occupancy"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -106,21 +137,18 @@ def main() -> None:
     architectures = options.architectures.split(",")
     if unknown := [a for a in architectures if a not in LIMITS]:
         parser.error(f"--architectures: must be of {', '.join(LIMITS)} ({unknown[0]})")
-    sources = [path for path in sorted(CSRC.glob("cuda/*.cu")) if options.only in path.name]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        found = pool.map(lambda job: measure(*job, nvcc), [(source, a) for source in sources for a in architectures])
-    kernels = [kernel for group in found for kernel in group]
+    kernels = collect(architectures, options.only, options.jobs, nvcc)
     if not kernels:
         parser.error(f"--only: must be part of the name of a file with kernels ({options.only})")
-    names = readable(sorted({kernel.name for kernel in kernels}))
     row = "| `{}` | {} | {} | {} | {} | {:.0%} |" if options.markdown else "{:<90} {:>5} {:>5} {:>7} {:>7} {:>6.0%}"
     head = row.replace(":.0%", "").replace(":>6.0%", ":>6").replace("`", "")
     print(head.format("kernel", "sm", "regs", "spilled", "shared", "occup."))
     if options.markdown:
         print("|---" * 6 + "|")
-    for k in sorted(kernels, key=lambda k: (names[k.name], int(k.architecture))):
-        print(row.format(names[k.name], k.architecture, k.registers, k.spilled, k.shared, k.occupancy))
+    for k in kernels:
+        print(row.format(k.name, k.architecture, k.registers, k.spilled, k.shared, k.occupancy))
     spilling = [kernel for kernel in kernels if kernel.spilled]
+    names = {kernel.name for kernel in kernels}
     print(f"\n{len(names)} kernels, {len(kernels)} compilations, {len(spilling)} with spills", file=sys.stderr)
     raise SystemExit(1 if spilling else 0)
 
