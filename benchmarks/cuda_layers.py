@@ -4,9 +4,9 @@
 
 Needs the CUDA library, built with PTX as .ci/test-cuda does, first on PYTHONPATH, and PTXEMU, the folder of the emulator; no GPU. Each
 layer runs as its network calls it in float16, with the fused convolution ("fused") and, its time being modelled, with a convolution that
-computes nothing in the place of cuDNN's ("composed"): in inference, forward in training, and backward with all gradients; and as the
-library chooses ("auto"), to see the choice. Of a kernel's blocks a sample runs (cuda_sample.py). Layers up to 32x32 are counted with one
-sample too.
+computes nothing in the place of cuDNN's ("composed"): in inference, forward in training, and backward with all gradients. Where the library
+chooses its own convolution ("auto"), that is counted in the place of "fused". Of a kernel's blocks a sample runs (cuda_sample.py). Layers
+up to 32x32 are counted with one sample too.
 """
 
 from __future__ import annotations
@@ -35,20 +35,18 @@ PROCESSES = 2
 
 def sample_sizes(layer: Layer, n: int) -> Sizes:
     """A block makes at most 256 pixels of 64 channels; one of the weights' gradient goes through many of them."""
-    if layer.fewest_mma(n) < SAMPLED_MMA / 2:
+    if layer.size <= SMALL and layer.fewest_mma(n) < SAMPLED_MMA / 2:
         return {"modulated_conv2d": ALL, "conv_blur": ALL, "": 16}
     of_block = 8 * layer.kernel**2 * max(layer.in_channels, layer.out_channels)
     blocks = next(size for size in (12, 24, 48) if size == 48 or SAMPLED_MMA / of_block < 2 * size)
     return {"weight_kernel": 4, "modulated_conv2d": blocks, "conv_blur": blocks, "": 16}
 
 
-def cases(resolutions: list[int], batch: int) -> Iterator[tuple[Layer, str, int]]:
-    """The discriminator's layers run fused only where that may be chosen."""
+def cases(resolutions: list[int], batch: int) -> Iterator[tuple[Layer, int]]:
+    """Layers with their batches."""
     for layer in dict.fromkeys(layer for r in resolutions for layer in generator(r) + discriminator(r)):
         for n in (1, batch) if layer.size <= SMALL and layer.network == "G" and batch > 1 else (batch,):
-            for way in WAYS:
-                if way != "fused" or layer.network == "G" or layer.size >= 128:
-                    yield layer, way, n
+            yield layer, n
 
 
 def calls(layer: Layer, n: int) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -144,7 +142,7 @@ def aten_log(log: list[dict]):
 
 
 def run(todo: list[dict], sizes: Sizes) -> None:
-    """What runs under the emulator: prints a line for each direction of each case."""
+    """What runs under the emulator: prints a list of rows, one for each way and direction, for each case."""
     import torch
 
     import stylegan_ops  # noqa: F401  (loads the library)
@@ -152,17 +150,24 @@ def run(todo: list[dict], sizes: Sizes) -> None:
     stats, log = Path(os.environ["PTXEMU_STATS"]), []
     library = replace_library_convolutions(log)
     for task in todo:
-        torch.ops.stylegan_ops.set_convolution(WAYS[task["way"]])
-        for direction, call in calls(Layer(**task["layer"]), task["batch"]):
-            log.clear()
-            stats.write_text("")
-            with aten_log(log):
-                call()
-            torch.cuda.synchronize()
-            launches = [slim(scaled(json.loads(line), sizes)) for line in stats.read_text().splitlines()]
-            print(json.dumps({**task, "direction": direction, "launches": launches, "library": log}), flush=True)
-            if task["way"] == "auto":
-                break
+        layer, rows, ours = Layer(**task["layer"]), [], False
+        for way, value in WAYS.items():
+            # The discriminator's layers run fused only where that may be chosen.
+            if way == "fused" and (ours or (layer.network == "D" and layer.size < 128)):
+                continue
+            torch.ops.stylegan_ops.set_convolution(value)
+            for direction, call in calls(layer, task["batch"]):
+                log.clear()
+                stats.write_text("")
+                with aten_log(log):
+                    call()
+                torch.cuda.synchronize()
+                launches = [slim(scaled(json.loads(line), sizes)) for line in stats.read_text().splitlines()]
+                rows.append({**task, "way": way, "direction": direction, "launches": launches, "library": log.copy()})
+                ours |= way == "auto" and any(launch["mma"] for launch in launches)
+                if way == "auto" and not ours:
+                    break
+        print(json.dumps(rows), flush=True)
     del library
 
 
@@ -178,8 +183,8 @@ def slim(launch: dict) -> dict:
     return {**whole({**kept, "shared_wavefronts": shared}), "factor": launch["factor"]}
 
 
-def emulated(todo: list[dict], sizes: Sizes) -> Iterator[dict]:
-    """The rows that run() prints, in a process under the emulator."""
+def emulated(todo: list[dict], sizes: Sizes) -> Iterator[list[dict]]:
+    """The rows of each case that run() prints, in a process under the emulator."""
     package = Path(find_spec("stylegan_ops").origin).parent
     with tempfile.TemporaryDirectory() as folder:
         sampled_package(package, Path(folder), sizes)
@@ -193,22 +198,17 @@ def emulated(todo: list[dict], sizes: Sizes) -> Iterator[dict]:
             raise RuntimeError(f"the emulated process ended with status {process.returncode}")
 
 
-def case(layer: Layer, way: str, n: int) -> dict:
-    return {"layer": asdict(layer), "way": way, "batch": n}
-
-
 def count(resolutions: list[int], batch: int, report: Callable[[], object] = lambda: None) -> list[dict]:
     """Counts all cases, in PROCESSES at once, each for one size of the sample; `report` is called after each case."""
     groups: dict[str, list[dict]] = {}
-    for layer, way, n in cases(resolutions, batch):
-        groups.setdefault(json.dumps(sample_sizes(layer, n)), []).append(case(layer, way, n))
+    for layer, n in cases(resolutions, batch):
+        groups.setdefault(json.dumps(sample_sizes(layer, n)), []).append({"layer": asdict(layer), "batch": n})
 
     def share(job: tuple[str, list[dict]]) -> list[dict]:
         rows = []
-        for row in emulated(job[1], json.loads(job[0])):
-            rows.append(row)
-            if row["way"] == "auto" or row["direction"] == "backward":
-                report()
+        for of_case in emulated(job[1], json.loads(job[0])):
+            rows += of_case
+            report()
         return rows
 
     jobs = [(sizes, todo[i::PROCESSES]) for sizes, todo in groups.items() for i in range(PROCESSES) if todo[i::PROCESSES]]
@@ -222,7 +222,8 @@ DEVIATION_HEAD = ["layer, direction: kernel", "blocks", "mma", "instructions", "
 def deviations() -> list[list[str]]:
     """Counts scaled from a sample over the whole launch's, of three layers that are small enough to run whole."""
     layers = Layer("same", 64, 64, 32), Layer("up", 128, 64, 64), Layer("same", 96, 80, 37)
-    whole, sample = (list(emulated([case(layer, "fused", 4) for layer in layers], {"": size})) for size in (ALL, 8))
+    todo = [{"layer": asdict(layer), "batch": 4} for layer in layers]
+    whole, sample = ([row for rows in emulated(todo, {"": size}) for row in rows] for size in (ALL, 8))
     table = []
     for row, all_blocks in ((r, w) for r, w in zip(sample, whole, strict=True) if r["direction"] != "inference"):
         for part, launch in zip(row["launches"], all_blocks["launches"], strict=True):

@@ -140,19 +140,16 @@ class Times:
     def __init__(self, rows: Iterable[dict], card: Card) -> None:
         self.card = card
         self.seconds = {(Layer(**r["layer"]), r["way"], r["direction"], r["batch"]): counted(r, card) for r in rows}
-        self.chosen = {
-            Layer(**r["layer"]): "fused" if any(launch["mma"] for launch in r["launches"]) else "composed"
-            for r in rows
-            if r["way"] == "auto"
-        }
+        # Where the library chooses its own convolution, all that it does then was counted, and stands for "fused" too.
+        self.fused_by_choice = {(layer, n) for layer, way, direction, n in self.seconds if (way, direction) == ("auto", "backward")}
 
     def of(self, layer: Layer, way: str, direction: str, n: int) -> float:
         if way == "unfused":
             return unfused(layer, n, direction == "backward", self.card)
-        if way == "auto":
-            way = self.chosen[layer]
-        if way == "fused" and (layer, way, "forward", n) not in self.seconds:
-            way = "composed"  # the discriminator's small layers
+        if way in ("auto", "fused") and (layer, n) in self.fused_by_choice:
+            way = "auto"
+        elif way == "auto" or (layer, way, "forward", n) not in self.seconds:  # not counted fused: the discriminator's small layers
+            way = "composed"
         if direction == "inference" and layer.network == "D":
             direction = "forward"
         return self.seconds[layer, way, direction, n]
@@ -181,11 +178,12 @@ class Times:
 def speedups(rows: list[dict], resolution: int, n: int) -> list[list[str]]:
     """Per layer that was counted fused, how many times as fast that is as composed on each card, forward and backward together."""
     times = {name: Times(rows, card) for name, card in CARDS.items()}
-    both = {Layer(**r["layer"]) for r in rows if r["way"] == "fused" and r["batch"] == n}
+    both = {Layer(**r["layer"]) for r in rows if r["way"] != "composed" and r["direction"] == "backward" and r["batch"] == n}
     table = []
     for layer in [layer for layer in generator(resolution) + discriminator(resolution) if layer in both]:
         ratios = {name: t.layer(layer, "composed", n) / t.layer(layer, "fused", n) for name, t in times.items()}
-        table.append([str(layer), times["A100"].chosen.get(layer, ""), *(f"{r:.2f}" for r in ratios.values())])
+        chosen = "fused" if (layer, n) in times["A100"].fused_by_choice else "composed"
+        table.append([str(layer), chosen, *(f"{r:.2f}" for r in ratios.values())])
     return table
 
 
@@ -206,7 +204,8 @@ def small_layers(rows: list[dict], batches: list[int]) -> list[list[str]]:
     of = {(Layer(**r["layer"]), r["way"], r["batch"]): r for r in rows if r["direction"] == "inference"}
     table = []
     for layer, n in ((layer, n) for layer in generator(SMALL) for n in batches):
-        composed, fused = of[layer, "composed", n], of[layer, "fused", n]
+        composed = of[layer, "composed", n]
+        fused = of[(layer, "fused", n) if (layer, "fused", n) in of else (layer, "auto", n)]
         launches = [str(len(r["launches"]) + len(r["library"])) for r in (composed, fused)]
         table.append([str(layer), str(n), *launches, *(f"{counted(composed, c) / counted(fused, c):.2f}" for c in CARDS.values())])
     return table
