@@ -33,8 +33,12 @@ void launch_core(const Upfirdn2dParams& params, Stream stream) {
   p.o_tiles = static_cast<int>(ceil_div(p.out_channels, BlurShape::kChannels));
   p.buffers = p.chunks > 1 ? 2 : 1;
   const BlurPlan b = plan_blur(params, p);
-  const ConvOperands<T> operands{static_cast<const T*>(conv.x), static_cast<const T*>(conv.w),
-                                 static_cast<const float*>(conv.styles), static_cast<T*>(params.out), nullptr};
+  const ConvOperands<T> operands{static_cast<const T*>(conv.x),
+                                 static_cast<const T*>(conv.w),
+                                 static_cast<const float*>(conv.styles),
+                                 static_cast<T*>(params.out),
+                                 nullptr,
+                                 {}};
   launch("modulated_conv2d", conv_blur_kernel<Core>, dim3(p.samples * b.segments * b.strips * p.o_tiles),
          dim3(BlurShape::kThreads), BlurShape::shared_bytes(p), stream, p, b, operands,
          Epilogue<float>(*params.epilogue));
