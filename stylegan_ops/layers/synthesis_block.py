@@ -94,6 +94,6 @@ class SynthesisBlock(Resampling):
         if img is not None:
             img = self.upsample(img)
         if self.has_torgb:
-            rgb = self.torgb(x, ws[-1]).to(self.torgb.bias.dtype)
-            img = rgb if img is None else img + rgb
+            rgb = self.torgb(x, ws[-1])
+            img = rgb.to(self.torgb.bias.dtype) if img is None else img + rgb
         return x, img

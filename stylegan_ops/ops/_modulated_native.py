@@ -79,7 +79,12 @@ def modulated_conv2d_native(x, weight, size, styles, behind, f, up, down, paddin
 
 def allows_tf32(x: torch.Tensor) -> bool:
     """Whether PyTorch's settings let a convolution of x multiply in TF32."""
-    return x.is_cuda and x.dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32"
+    return x.is_cuda and x.dtype == torch.float32 and _uses_tf32()
+
+
+@torch.compiler.assume_constant_result  # a compiled graph keeps the setting it was traced under
+def _uses_tf32() -> bool:
+    return torch.backends.cudnn.conv.fp32_precision == "tf32"
 
 
 def _arranged(weight, size, dtype, transposed, flips):

@@ -189,7 +189,9 @@ def test_opcheck(native, layout):
         case = CASES[name]
         dy, weight, x, styles = (leaf(t) for t in case.make(torch.float64, layout))
         for s, *needs in ((styles, True, True), (styles, True, False), (styles, False, True), (None, True, False)):
-            torch.library.opcheck(torch.ops.stylegan_ops.modulated_conv2d_input.default, (dy, weight, x, s, *case.geometry(), *needs, False))
+            torch.library.opcheck(
+                torch.ops.stylegan_ops.modulated_conv2d_input.default, (dy, weight, x, s, *case.geometry(), *needs, False)
+            )
 
 
 def test_empty_batch(device):

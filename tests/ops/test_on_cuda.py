@@ -98,13 +98,14 @@ SECOND += ("modulated_conv2d", "modulated_conv2d up", "modulated_conv2d down")
 
 
 @pytest.fixture(autouse=True)
-def native(request, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
+def native(request):
+    precision, torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.conv.fp32_precision, "ieee"
     name = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
     torch.ops.stylegan_ops.set_convolution(2 if name.endswith(FUSED) else 1)
     with use_impl("native"):
         yield
     torch.ops.stylegan_ops.set_convolution(0)
+    torch.backends.cudnn.conv.fp32_precision = precision
 
 
 def make(case: Case, dtype: torch.dtype, layout: torch.memory_format) -> list[torch.Tensor]:
@@ -248,7 +249,7 @@ def test_up_layer_in_one_kernel_keeps_no_image_in_between():
     assert peaks[2] >= 2 * size and peaks[3] < 1.7 * size, f"{peaks} bytes, the result has {size}"
 
 
-def test_honours_the_precision_of_float32(monkeypatch):
+def test_honours_the_precision_of_float32():
     """PyTorch's setting for convolutions lets the library's own round its operands to TF32, and forbids it."""
     case = CASES["modulated_conv2d"]
     torch.ops.stylegan_ops.set_convolution(2)
@@ -259,11 +260,13 @@ def test_honours_the_precision_of_float32(monkeypatch):
     dy = randn(*truth.shape, dtype=torch.float32)
     wanted = [truth, *torch.autograd.grad(truth, truth_of, dy.double())]
     for precision, eps in (("ieee", torch.finfo(torch.float32).eps), ("tf32", TF32)):
-        monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", precision)
+        torch.backends.cudnn.conv.fp32_precision = precision
         leaves = [leaf(t.cuda()) for t in inputs]
         y = case(*leaves)
         got = [y, *torch.autograd.grad(y, leaves, dy.cuda())]
-        errors[precision] = [float((a.cpu().double() - b).norm() / b.norm()) for a, b in zip(got, wanted, strict=True)]
+        errors[precision] = [
+            float((a.detach().cpu().double() - b.detach()).norm() / b.detach().norm()) for a, b in zip(got, wanted, strict=True)
+        ]
         # Both operands of every product are rounded once in each of two convolutions.
         assert all(e <= 4 * eps / 2 + case.terms * torch.finfo(torch.float32).eps for e in errors[precision]), (precision, errors)
     # The result, dx and dw go through a convolution.
