@@ -43,7 +43,7 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
 
   // Whether the CUDA library's own convolution takes a call, and the weights as it reads them, made once for many
   // calls.
-  m.def("modulated_conv2d_is_fused(Tensor x, Tensor weight, int stride, bool transposed) -> bool");
+  m.def("modulated_conv2d_is_fused(Tensor x, Tensor weight, int stride, bool transposed, bool styled) -> bool");
   m.def("modulated_conv2d_pack(Tensor weight, ScalarType dtype, bool transposed) -> Tensor");
 
   // Which convolution the CUDA library takes: 0 by the rule in csrc/ops/fused_conv.cpp, 1 cuDNN's, 2 its own, 3 its own

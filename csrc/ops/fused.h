@@ -34,12 +34,9 @@ Tensor upfirdn2d_conv(const Tensor& like, const FusedConvParams& conv, const Ten
                       const std::vector<int64_t>& padding, double gain, Behind behind);
 
 // The ops of these names: see csrc/library.cpp.
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(const Tensor& dout, OptionalTensor ref,
-                                                                          OptionalTensor y, OptionalTensor scale,
-                                                                          OptionalTensor noise, OptionalTensor strength,
-                                                                          OptionalTensor bias, int64_t act,
-                                                                          double alpha, double gain, double clamp,
-                                                                          int64_t wants);
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> conv_epilogue_backward(
+    const Tensor& dout, OptionalTensor ref, OptionalTensor y, OptionalTensor scale, OptionalTensor noise,
+    OptionalTensor strength, OptionalTensor bias, int64_t act, double alpha, double gain, double clamp, int64_t wants);
 Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor styles, int64_t stride, int64_t pad_y,
                         int64_t pad_x, bool transposed, int64_t extra_y, int64_t extra_x, bool tf32);
 
@@ -52,7 +49,8 @@ struct ConvGeometry {
 };
 
 // Whether the CUDA library's own convolution serves these weights better than cuDNN's; never in the CPU library.
-bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g);
+bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g,
+                     bool styled);
 
 // The weights, of x's dtype or float32, as that one reads them.
 Tensor pack_weight(const Tensor& weight, ScalarType dtype, bool transposed);

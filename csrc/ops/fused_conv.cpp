@@ -54,8 +54,7 @@ struct FusedConvInput {
   FusedConvInput(const Tensor& x, const Tensor& weight, OptionalTensor given, OptionalTensor factors,
                  const ConvGeometry& g, int64_t height, int64_t width)
       : input(torch::stable::contiguous(x, MemoryFormat::ChannelsLast)),
-        packed(given.has_value() ? *given
-                                 : pack(weight, x.scalar_type(), g.transposed, g.transposed && g.stride == 1)),
+        packed(given.has_value() ? *given : pack(weight, x.scalar_type(), g.transposed, g.transposed && g.stride == 1)),
         styles(factors) {
     const int64_t n = x.size(0), in = x.size(1), out = weight.size(g.transposed ? 1 : 0), taps = weight.size(2);
     STD_TORCH_CHECK(packed.scalar_type() == x.scalar_type() && on_one_device(x, packed) &&
@@ -67,8 +66,7 @@ struct FusedConvInput {
     p.samples = n, p.height = x.size(2), p.width = x.size(3), p.in_channels = in;
     p.out_height = height, p.out_width = width, p.out_channels = out;
     p.kernel = taps, p.stride = g.stride, p.pad_y = g.pad_y, p.pad_x = g.pad_x, p.transposed = g.transposed;
-    if (g.transposed && g.stride == 1)
-      p.transposed = false, p.pad_y = taps - 1 - g.pad_y, p.pad_x = taps - 1 - g.pad_x;
+    if (g.transposed && g.stride == 1) p.transposed = false, p.pad_y = taps - 1 - g.pad_y, p.pad_x = taps - 1 - g.pad_x;
     p.tf32 = g.tf32;
     p.dtype = dtype_of(x);
   }
@@ -85,7 +83,8 @@ struct FusedConvInput {
 
 }  // namespace
 
-bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g) {
+bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g,
+                     bool styled) {
   if constexpr (kOnCuda) {
     const int64_t side = std::max(x.size(2), x.size(3)) * (g.transposed ? g.stride : 1);
     const bool possible = kernel_y == kernel_x && (kernel_y == 1 || kernel_y == 3) &&
@@ -95,8 +94,10 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
     if (!possible || wanted() == kLibrary) return false;
     if (wanted() != kByRule) return true;
     // Few channels at a high resolution wait for memory, where the fusion saves passes; the others for arithmetic,
-    // where cuDNN is at home. float32 stays with cuDNN, which knows PyTorch's settings for TF32.
-    return x.element_size() == 2 && side >= 256 && std::max(x.size(1), out_channels) <= 128;
+    // where cuDNN is at home, as it is in float32 and without styles: a discriminator has one pass to save, not three.
+    const bool is_picture = kernel_y == 1 && std::min(x.size(1), out_channels) <= 8;
+    return styled && x.element_size() == 2 &&
+           ((side >= 256 && std::max(x.size(1), out_channels) <= 128) || (side >= 64 && is_picture));
   }
   return false;
 }
@@ -189,9 +190,9 @@ Tensor fused_conv_weight(const Tensor& x, const Tensor& dy, OptionalTensor style
 
 namespace {
 bool uses_fused_conv_of(const stylegan_ops::Tensor& x, const stylegan_ops::Tensor& weight, int64_t stride,
-                        bool transposed) {
+                        bool transposed, bool styled) {
   return stylegan_ops::uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3),
-                                       {stride, 0, 0, transposed});
+                                       {stride, 0, 0, transposed}, styled);
 }
 }  // namespace
 

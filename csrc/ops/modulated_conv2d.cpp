@@ -161,7 +161,7 @@ Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor st
                         int64_t pad_x, bool transposed, int64_t extra_y, int64_t extra_x, bool tf32) {
   check_weight(x, weight, transposed);
   const ConvGeometry g{stride, pad_y, pad_x, transposed, extra_y, extra_x, tf32};
-  if (uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3), g))
+  if (uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3), g, styles.has_value()))
     return torch::stable::contiguous(fused_conv(x, weight, std::nullopt, styles, g, {}), conv_format(x));
   const ScalarType dtype = compute_type(x);
   const Tensor input = as(modulate(x, styles, dense_format(x)), dtype), w = as(weight, dtype);
@@ -183,7 +183,8 @@ Tensor modulated_conv2d_layer(const Tensor& x, const Tensor& weight, OptionalTen
   const MemoryFormat format = conv_format(x);
   const ConvGeometry g = up == 2 ? ConvGeometry{2, 0, 0, true, 0, 0, tf32}
                                  : ConvGeometry{stride, padding[2], padding[0], false, 0, 0, tf32};
-  if (packed.has_value() || uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
+  if (packed.has_value() ||
+      uses_fused_conv(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g, styles.has_value())) {
     const Tensor y = up == 1 ? fused_conv(x, weight, packed, styles, g, behind)
                      : uses_conv_blur(x, weight.size(1), *f)
                          ? fused_conv_blur(x, weight, packed, styles, g, *f, padding, 4, behind)
@@ -221,7 +222,7 @@ Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor
                       on_one_device(x, dy),
                   "modulated_conv2d_weight: x and dy must fit");
   const ConvGeometry g{stride, pad_y, pad_x, transposed, 0, 0, tf32};
-  if (x.numel() > 0 && dy.numel() > 0 && uses_fused_conv(x, dy.size(1), kernel_y, kernel_x, g))
+  if (x.numel() > 0 && dy.numel() > 0 && uses_fused_conv(x, dy.size(1), kernel_y, kernel_x, g, styles.has_value()))
     return fused_conv_weight(x, dy, styles, kernel_y, g);
   const MemoryFormat format = dense_format(x);
   const ScalarType dtype = compute_type(x);

@@ -22,14 +22,14 @@ std::tuple<Tensor, Tensor> modulated_conv2d_input(const Tensor& dy, const Tensor
   };
   const int64_t extra_y = extra(2, pad_y), extra_x = extra(3, pad_x);
   const ConvGeometry g{stride, pad_y, pad_x, !transposed, extra_y, extra_x, tf32};
-  if (uses_fused_conv(dy, x.size(1), weight.size(2), weight.size(3), g))
+  if (uses_fused_conv(dy, x.size(1), weight.size(2), weight.size(3), g, styles.has_value()))
     return fused_conv_input(dy, weight, x, styles, g, needs_x, needs_styles);
 
   Tensor dx = modulated_conv2d(dy, weight, std::nullopt, stride, pad_y, pad_x, !transposed, extra_y, extra_x, tf32);
   Tensor ds = empty(x, {0}, accumulate_type(x));
   if (styles.has_value() || needs_styles) {
-    auto both =
-        conv_epilogue_backward(dx, std::nullopt, x, styles, std::nullopt, std::nullopt, std::nullopt, 0, 0, 1, -1, needs_styles);
+    auto both = conv_epilogue_backward(dx, std::nullopt, x, styles, std::nullopt, std::nullopt, std::nullopt, 0, 0, 1,
+                                       -1, needs_styles);
     dx = std::get<0>(both), ds = std::get<1>(both);
   } else {
     dx = torch::stable::contiguous(dx, dense_format(x));

@@ -49,7 +49,7 @@ def modulated_conv2d_native(x, weight, size, styles, behind, f, up, down, paddin
     is_layer = not needs_grad or (recovers_input(*behind.activation[:2]) and not (behind.is_nothing() and up == 1))
 
     def layer(x, f, stride, padding):
-        w, packed = _weights(x, weight, size, 2 if up > 1 else stride, up > 1, flips)
+        w, packed = _weights(x, weight, size, styles is not None, 2 if up > 1 else stride, up > 1, flips)
         tensors = (styles, *behind.tensors(), f)
         return native("modulated_conv2d_layer")(x, w, packed, *tensors, up, stride, padding, *behind.activation, allows_tf32(x))
 
@@ -94,7 +94,7 @@ def _arranged(weight, size, dtype, transposed, flips):
     return w.transpose(0, 1) if transposed else w
 
 
-def _weights(x, weight, size, stride, transposed, flips):
+def _weights(x, weight, size, styled, stride, transposed, flips):
     """The weights, and as the fused convolution reads them or None, which it then takes. Those of frozen weights are kept between calls."""
 
     def arranged(dtype):
@@ -105,7 +105,7 @@ def _weights(x, weight, size, stride, transposed, flips):
     how = (x.dtype, transposed, flips, size is None)
     if x.is_cuda and not _autotune.is_on():
         wide = (weight.transpose(0, 1) if transposed else weight).to(accumulate_dtype(x.dtype))
-        if native("modulated_conv2d_is_fused")(x, wide, stride, transposed):
+        if native("modulated_conv2d_is_fused")(x, wide, stride, transposed, styled):
             pack = native("modulated_conv2d_pack")
             return wide, kept(("packed", *how), [weight], lambda: pack(arranged(wide.dtype), x.dtype, transposed))
     if x.dtype == weight.dtype and not flips and size is None:
