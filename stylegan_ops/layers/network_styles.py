@@ -5,45 +5,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ..ops._demodulation import LayerStyle, NetworkStyles
-from ..ops._frozen import kept
+from ..ops._frozen import Stamp
 from .modulated import SynthesisLayer, ToRGB
+
+# What is made of a network's weights, and their state then.
+_prepared: WeakKeyDictionary[nn.Module, tuple[Stamp, dict]] = WeakKeyDictionary()
 
 
 def network_styles(
-    layers: Sequence[SynthesisLayer | ToRGB], ws: torch.Tensor, which: Sequence[int], noise_mode: str
+    network: nn.Module, layers: Sequence[SynthesisLayer | ToRGB], ws: torch.Tensor, which: Sequence[int], noise_mode: str
 ) -> list[LayerStyle] | None:
     """Each layer's `LayerStyle`, or None where the layers have to do it themselves: in training, and without native kernels.
 
     Args:
-        layers: the modulated layers of a network.
+        network: the network, in `eval()` mode and without `requires_grad` where its styles are to be made at once.
+        layers: its modulated layers.
         ws: [N, num_ws, w_dim].
         which: for each layer, which of the codes it takes.
         noise_mode: see `SynthesisLayer`; noise is drawn for "random".
 
-    The weights of the affine transformations and the squares of the others are kept as long as no weight changes; see `is_frozen`.
+    What is made of the weights for it is kept until one of them changes (see `Stamp`), or the network is called for training.
     """
-    parameters = [p for layer in layers for p in (layer.weight, layer.affine.weight, layer.affine.bias)]
-    x = parameters[0]
-    if ws.shape[0] == 0 or not NetworkStyles.serves(parameters):
+    if torch.compiler.is_compiling():
         return None
+    parameters = [p for layer in layers for p in (layer.weight, layer.affine.weight, layer.affine.bias)]
+    if network.training or not NetworkStyles.serves(parameters):
+        _prepared.pop(network, None)  # an optimiser may follow
+        return None
+    if ws.shape[0] == 0:
+        return None
+    stamp = Stamp(parameters)
+    if network not in _prepared or _prepared[network][0] != stamp:
+        _prepared[network] = stamp, {}
+    made = _prepared[network][1]
+    x = parameters[0]
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64 else x.dtype
-    index, affine, bias, make = kept(("network", dtype, *which), parameters, lambda: _prepare(layers, which, dtype == torch.float16))
+    if dtype not in made:
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            made[dtype] = _prepare(layers, which, dtype == torch.float16)
+    index, affine, bias, make = made[dtype]
     with torch.autocast(x.device.type, enabled=False):
         codes = ws.to(affine.dtype).index_select(1, index).transpose(0, 1)
-        made = make(torch.baddbmm(bias, codes, affine))
+        styles = make(torch.baddbmm(bias, codes, affine))
     if noise_mode != "random":
-        return made
+        return styles
     sizes = [layer.resolution**2 if isinstance(layer, SynthesisLayer) else 0 for layer in layers]
     n = ws.shape[0]
     noises = torch.randn(n * sum(sizes), device=x.device, dtype=affine.dtype).split([n * size for size in sizes])
     return [
         replace(style, noise=noise.view(n, *layer.noise_shape())) if isinstance(layer, SynthesisLayer) else style
-        for layer, style, noise in zip(layers, made, noises, strict=True)
+        for layer, style, noise in zip(layers, styles, noises, strict=True)
     ]
 
 

@@ -115,9 +115,7 @@ class SynthesisNetwork(nn.Module):
             codes.append(list(range(first, first + block.num_convs + 1)))
             first += block.num_convs
         used = [(layer, i) for block, which in zip(blocks, codes, strict=True) for layer, i in zip(block.modulated(), which, strict=True)]
-        made = None
-        if not self.training:  # there the weights change from call to call
-            made = network_styles([layer for layer, _ in used if layer], ws, [i for layer, i in used if layer], noise_mode)
+        made = network_styles(self, [layer for layer, _ in used if layer], ws, [i for layer, i in used if layer], noise_mode)
         if made is None:
             layer_ws = ws.unbind(dim=1)
             return [[layer_ws[i] for i in which] for which in codes]

@@ -48,12 +48,14 @@ class LayerStyle:
     Attributes:
         styles: what x is multiplied by, or None. scale: what the result is multiplied by, `[N, O]` or None, demodulation included.
         size: what the weights are to be divided by, or None. noise: drawn for the layer, `[N, 1, H', W']` or None.
+        kept: where the weights are kept as the kernels read them, or None: they may change.
     """
 
     styles: torch.Tensor | None
     scale: torch.Tensor | None
     size: torch.Tensor | None
     noise: torch.Tensor | None = None
+    kept: dict | None = None
 
     @classmethod
     def of(cls, x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor | None, demodulate: bool, eps: float) -> LayerStyle:
@@ -99,7 +101,7 @@ register("modulated_conv2d_styles", fake=_styles_fake, backward=refuses_derivati
 
 
 class NetworkStyles:
-    """The `LayerStyle` of all layers of a network in one launch, for inference.
+    """The `LayerStyle` of all layers of a network in one launch, for inference. It is of no use once a weight has changed.
 
     Args:
         weights: each layer's `[O, I, K_h, K_w]`.
@@ -119,11 +121,12 @@ class NetworkStyles:
         roots_of_terms = torch.tensor([root_of_terms(w) for w in weights], dtype=dtype, device=weights[0].device)
         self.factors = torch.stack([roots_of_terms, roots_of_terms * torch.stack(self.sizes)], 1) if is_bounded else None
         self.eps = eps
+        self.kept: list[dict] = [{} for _ in weights]
 
     @staticmethod
     def serves(parameters: Sequence[torch.Tensor]) -> bool:
         """Whether a network of these parameters may have its styles made at once, now."""
-        return is_frozen(*parameters) and _impl.is_native("modulated_conv2d", None, parameters[0])
+        return is_frozen(parameters) and _impl.is_native("modulated_conv2d", None, parameters[0])
 
     def __call__(self, styles: torch.Tensor) -> list[LayerStyle]:
         """From the styles `[layers, N, at least I]`."""
@@ -132,5 +135,5 @@ class NetworkStyles:
             styles, self.roots, self.factors, self.in_channels, self.out_channels, self.demodulates, self.eps
         )
         s, d = s.split([n * c for c in self.in_channels]), d.split([n * c for c in self.out_channels])
-        made = zip(s, d, self.in_channels, self.out_channels, self.sizes, strict=True)
-        return [LayerStyle(si.view(n, i), di.view(n, o) if o else None, size) for si, di, i, o, size in made]
+        made = zip(s, d, self.in_channels, self.out_channels, self.sizes, self.kept, strict=True)
+        return [LayerStyle(si.view(n, i), di.view(n, o) if o else None, size, kept=kept) for si, di, i, o, size, kept in made]

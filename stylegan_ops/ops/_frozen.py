@@ -1,34 +1,31 @@
-"""What kernels need of weights that nobody trains, made once and kept until the weights change."""
+"""Whether something made of a network's weights may be kept from call to call: its weights must neither train nor be about to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
-
-_kept: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def is_frozen(*weights: torch.Tensor) -> bool:
-    """Whether something may be kept for these weights: parameters without `requires_grad`, used where no gradients are recorded.
-
-    Then whatever changes them in place counts up their version. A write through `.data` or NumPy does not: who writes so, as some
-    training loops do to their moving average, leaves `requires_grad` on, which is its default.
-    """
+def is_frozen(weights: Sequence[torch.Tensor]) -> bool:
+    """Whether all are parameters without `requires_grad`, used where no gradients are recorded, and have versions to compare."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return all(type(w) is torch.nn.Parameter and not w.requires_grad and not w.is_inference() for w in weights)
 
 
-def kept(what: Hashable, weights: Sequence[torch.Tensor], make: Callable[[], Any]) -> Any:
-    """`make()` of the last call with the same `what` unless one of the frozen weights has changed since; as long as the first lives."""
-    stamp = [(w._version, w.data_ptr()) for w in weights]
-    entries = _kept.setdefault(weights[0], {})
-    entry = entries.get(what)
-    if entry is None or entry[0] != stamp:
-        # The aliases hold the memory, so that no later tensor can have an address of the stamp.
-        with torch.inference_mode(False), torch.no_grad():
-            entry = entries[what] = (stamp, [w.detach() for w in weights], make())
-    return entry[2]
+class Stamp:
+    """The state of frozen weights, equal to a later one as long as none of them has been written to or replaced.
+
+    It does not see a write through `.data` or NumPy, nor one by a fused optimiser, which count up no version. It holds the weights' memory,
+    so that no other tensor can come to lie at one of its addresses.
+    """
+
+    def __init__(self, weights: Sequence[torch.Tensor]):
+        self._state = [(w._version, w.data_ptr(), w.dtype) for w in weights]
+        self._memory = [w.detach() for w in weights]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stamp) and self._state == other._state
+
+    __hash__ = None

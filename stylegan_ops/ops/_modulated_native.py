@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from . import _autotune
 from ._checks import accumulate_dtype
-from ._frozen import is_frozen, kept
+from ._demodulation import LayerStyle
 from ._registry import native, refuses_derivative, register
 from .bias_act import IDENTITY, dense_format, recovers_input
 from .conv_epilogue import WANTS_BIAS, WANTS_NOISE, WANTS_SCALE, WANTS_STRENGTH
@@ -38,8 +38,9 @@ class Behind:
         return y if self.is_nothing() else native("conv_epilogue")(y, *self.tensors(), *self.activation)
 
 
-def modulated_conv2d_native(x, weight, size, styles, behind, f, up, down, padding, flip_weight) -> torch.Tensor:
-    """The convolution of styles * x with weight / size (None for 1), resampled, and what stands behind it, demodulation included."""
+def modulated_conv2d_native(x, weight, style: LayerStyle, behind: Behind, f, up, down, padding, flip_weight) -> torch.Tensor:
+    """The convolution with the style in front, resampled, and what stands behind it, the style's scale included."""
+    styles, size = style.styles, style.size
     ky, kx = weight.shape[2:]
     left, right, top, bottom = padding
     is_1x1 = ky == 1 and kx == 1
@@ -49,7 +50,7 @@ def modulated_conv2d_native(x, weight, size, styles, behind, f, up, down, paddin
     is_layer = not needs_grad or (recovers_input(*behind.activation[:2]) and not (behind.is_nothing() and up == 1))
 
     def layer(x, f, stride, padding):
-        w, packed = _weights(x, weight, size, styles is not None, 2 if up > 1 else stride, up > 1, flips)
+        w, packed = _weights(x, weight, style, 2 if up > 1 else stride, up > 1, flips)
         tensors = (styles, *behind.tensors(), f)
         return native("modulated_conv2d_layer")(x, w, packed, *tensors, up, stride, padding, *behind.activation, allows_tf32(x))
 
@@ -94,23 +95,28 @@ def _arranged(weight, size, dtype, transposed, flips):
     return w.transpose(0, 1) if transposed else w
 
 
-def _weights(x, weight, size, styled, stride, transposed, flips):
-    """The weights, and as the fused convolution reads them or None, which it then takes. Those of frozen weights are kept between calls."""
+def _weights(x, weight, style, stride, transposed, flips):
+    """The weights, and as the fused convolution reads them or None, which it then takes: made once where the style keeps them."""
 
     def arranged(dtype):
-        return _arranged(weight, size, dtype, transposed, flips)
+        return _arranged(weight, style.size, dtype, transposed, flips)
 
-    if not is_frozen(weight):
+    if style.kept is None:
         return arranged(x.dtype), None
-    how = (x.dtype, transposed, flips, size is None)
+    with torch.inference_mode(False), torch.no_grad():
+        return _kept_weights(x, weight, style, stride, transposed, arranged)
+
+
+def _kept_weights(x, weight, style, stride, transposed, arranged):
     if x.is_cuda and not _autotune.is_on():
         wide = (weight.transpose(0, 1) if transposed else weight).to(accumulate_dtype(x.dtype))
-        if native("modulated_conv2d_is_fused")(x, wide, stride, transposed, styled):
-            pack = native("modulated_conv2d_pack")
-            return wide, kept(("packed", *how), [weight], lambda: pack(arranged(wide.dtype), x.dtype, transposed))
-    if x.dtype == weight.dtype and not flips and size is None:
-        return arranged(x.dtype), None
-    return kept(("arranged", *how), [weight], lambda: arranged(x.dtype).contiguous()), None
+        if native("modulated_conv2d_is_fused")(x, wide, stride, transposed, style.styles is not None):
+            if ("packed", x.dtype) not in style.kept:
+                style.kept["packed", x.dtype] = native("modulated_conv2d_pack")(arranged(wide.dtype), x.dtype, transposed)
+            return wide, style.kept["packed", x.dtype]
+    if x.dtype not in style.kept:
+        style.kept[x.dtype] = arranged(x.dtype)
+    return style.kept[x.dtype], None
 
 
 # 2. Fakes
@@ -154,7 +160,7 @@ def _input_fake(dy, weight, x, styles, stride, pad_y, pad_x, transposed, needs_x
 
 
 def _pack_fake(weight, dtype, transposed):
-    raise RuntimeError("modulated_conv2d_pack: is for frozen weights, outside of torch.compile")
+    raise RuntimeError("modulated_conv2d_pack: is for weights that are kept, outside of torch.compile")
 
 
 # 3. Derivatives. {strided, transposed} convolutions and their gradients are closed under differentiation: with u = conv^T(dy, w),

@@ -108,7 +108,7 @@ def modulated_conv2d(
         return conv_epilogue(y, None, noise, noise_strength, bias, act, alpha, gain, clamp, impl="reference").to(x.dtype)
     style = styles if is_made else LayerStyle.of(x, weight, styles, demodulate, eps)
     behind = Behind(style.scale, noise, noise_strength, bias, activation)
-    return modulated_conv2d_native(x, weight, style.size, style.styles, behind, f, up, down, padding, flip_weight)
+    return modulated_conv2d_native(x, weight, style, behind, f, up, down, padding, flip_weight)
 
 
 def check_weight(x, weight) -> None:

@@ -1,5 +1,7 @@
 """A network in inference has the styles of all layers made at once, with the same result."""
 
+import copy
+
 import pytest
 import torch
 
@@ -102,3 +104,60 @@ def test_not_in_training(made):
         G.eval().requires_grad_(True).synthesis(ws, noise_mode="const")
         G.requires_grad_(False)(torch.randn(0, 8, dtype=torch.float64))
     assert made == []
+
+
+def images_and_reference(G, ws):
+    images = G.synthesis(ws, noise_mode="const")
+    with use_impl("reference"), torch.inference_mode(False):
+        return images, G.synthesis(ws, noise_mode="const")
+
+
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}, {}])
+def test_an_optimiser_between_two_samples(made, options):
+    """A fused optimiser writes without counting up the versions: the training call between the samples tells."""
+    G = generator().train().requires_grad_(True)
+    optimizer = torch.optim.Adam(G.parameters(), lr=0.1, **options)
+    ws = torch.randn(2, G.num_ws, 8, dtype=torch.float64)
+    for _ in range(3):
+        optimizer.zero_grad()
+        G.synthesis(ws, noise_mode="const").square().mean().backward()
+        optimizer.step()
+        G.eval().requires_grad_(False)
+        with torch.no_grad():
+            torch.testing.assert_close(*images_and_reference(G, ws), rtol=1e-8, atol=1e-8)
+        G.train().requires_grad_(True)
+    assert len(made) == 3
+
+
+@torch.no_grad()
+def test_other_ways_to_change_weights(made):
+    G, other = generator(), generator("skip")
+    for p in other.parameters():
+        p.add_(torch.randn_like(p) / 8)
+    ws = torch.randn(1, G.num_ws, 8, dtype=torch.float64)
+    twin = copy.deepcopy(G)
+    images_and_reference(G, ws)
+    for change in (
+        lambda: G.load_state_dict(other.state_dict()),
+        lambda: torch._foreach_lerp_(list(G.parameters()), list(twin.parameters()), 0.5),
+        lambda: [setattr(p, "data", p.data * 1.5) for p in G.parameters()],
+        lambda: setattr(G.synthesis.b8.conv0, "weight", torch.nn.Parameter(G.synthesis.b8.conv0.weight * 2, requires_grad=False)),
+        lambda: setattr(G.synthesis, "b8", twin.synthesis.b8),
+    ):
+        change()
+        torch.testing.assert_close(*images_and_reference(G, ws), rtol=1e-8, atol=1e-8)
+    assert made
+
+
+def test_in_and_out_of_inference_mode(made):
+    G = generator(dtype=torch.float32)
+    ws = torch.randn(1, G.num_ws, 8)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.inference_mode(), torch.autocast("cpu", dtype):
+            first = G.synthesis(ws, noise_mode="const")
+        with torch.no_grad(), torch.autocast("cpu", dtype):
+            assert torch.equal(first, G.synthesis(ws, noise_mode="const"))
+    w = ws.clone().requires_grad_()
+    G.synthesis(w, noise_mode="const").sum().backward()  # projection: gradients of the codes, frozen weights
+    assert w.grad.abs().sum() > 0
+    assert len(made) == 4

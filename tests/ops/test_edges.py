@@ -83,4 +83,4 @@ def test_calls_past_the_public_function_stay_in_memory(native):
     with pytest.raises(RuntimeError, match="dim must be within"):
         torch.ops.stylegan_ops.bias_act_backward(x, None, -1, 0, 0.0, 1.0, -1.0, 0, True)
     with pytest.raises(RuntimeError, match="weight must have elements"):
-        torch.ops.stylegan_ops.modulated_conv2d(x, torch.randn(3, 0, 3, 3), None, 2, 0, 0, True, 0, 0)
+        torch.ops.stylegan_ops.modulated_conv2d(x, torch.randn(3, 0, 3, 3), None, 2, 0, 0, True, 0, 0, False)
