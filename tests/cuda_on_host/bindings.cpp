@@ -48,6 +48,17 @@ class Struct {
     return *this;
   }
 
+  // Structs by value, of which Python writes into the elements themselves.
+  template <typename F, size_t SIZE>
+  Struct& array(const char* name, F (P::*field)[SIZE]) {
+    class_.def_property_readonly(name, [field](py::object self) {
+      py::list elements;
+      for (F& element : self.cast<P&>().*field) elements.append(py::cast(&element, py::return_value_policy::reference));
+      return elements;
+    });
+    return *this;
+  }
+
  private:
   static std::string next(std::istringstream& names) {
     std::string name;
@@ -206,19 +217,24 @@ PYBIND11_MODULE(cuda_on_host, m) {
       .pointers("f", &F::f)
       .values("one_axis correlation gain", &F::one_axis, &F::correlation, &F::gain);
 
-  using U = Upfirdn2dParams;
-  Struct<U>(m, "Upfirdn2dParams")
-      .pointers("x out", &U::x, &U::out)
-      .values("filter images pixel x_axis y_axis epilogue dtype", &U::filter, &U::images, &U::pixel, &U::x_axis,
-              &U::y_axis, &U::epilogue, &U::dtype);
-  bind_launcher(m, "upfirdn2d", cuda::launch_upfirdn2d);
-
   using S = DemodulationParams;
   Struct<S>(m, "DemodulationParams")
       .pointers("w styles scale", &S::w, &S::styles, &S::scale)
       .values("samples out_channels in_channels taps stride_o stride_i eps dtype", &S::samples, &S::out_channels,
               &S::in_channels, &S::taps, &S::stride_o, &S::stride_i, &S::eps, &S::dtype);
   bind_launcher(m, "demodulation", cuda::launch_demodulation);
+
+  using L = ModulationParams::Layer;
+  Struct<L>(m, "Layer")
+      .values("in_channels out_channels roots styles scale", &L::in_channels, &L::out_channels, &L::roots, &L::styles,
+              &L::scale);
+
+  using M = ModulationParams;
+  Struct<M>(m, "ModulationParams")
+      .pointers("given roots factors styles scale", &M::given, &M::roots, &M::factors, &M::styles, &M::scale)
+      .array("layer", &M::layer)
+      .values("samples layers most_channels eps dtype", &M::samples, &M::layers, &M::most_channels, &M::eps, &M::dtype);
+  bind_launcher(m, "modulation", cuda::launch_modulation);
 
   using P = PackWeightParams;
   Struct<P>(m, "PackWeightParams")
@@ -230,13 +246,24 @@ PYBIND11_MODULE(cuda_on_host, m) {
 
   using V = FusedConvParams;
   Struct<V>(m, "FusedConvParams")
-      .pointers("x w styles y workspace", &V::x, &V::w, &V::styles, &V::y, &V::workspace)
+      .pointers("x w styles y factor products workspace", &V::x, &V::w, &V::styles, &V::y, &V::factor, &V::products,
+                &V::workspace)
       .values("samples height width in_channels out_height out_width out_channels", &V::samples, &V::height, &V::width,
               &V::in_channels, &V::out_height, &V::out_width, &V::out_channels)
       .values("kernel stride pad_y pad_x transposed tf32 epilogue dtype", &V::kernel, &V::stride, &V::pad_y, &V::pad_x,
               &V::transposed, &V::tf32, &V::epilogue, &V::dtype);
   bind_launcher(m, "fused_conv", cuda::launch_fused_conv);
   m.def("fused_conv_workspace", cuda::fused_conv_workspace);
+
+  using U = Upfirdn2dParams;
+  Struct<U>(m, "Upfirdn2dParams")
+      .pointers("x out", &U::x, &U::out)
+      .values("filter images pixel x_axis y_axis conv epilogue dtype", &U::filter, &U::images, &U::pixel, &U::x_axis,
+              &U::y_axis, &U::conv, &U::epilogue, &U::dtype);
+  m.attr("ConvBlurParams") = m.attr("Upfirdn2dParams");
+  bind_launcher(m, "upfirdn2d", cuda::launch_upfirdn2d);
+  bind_launcher(m, "conv_blur", cuda::launch_conv_blur);
+  m.def("has_conv_blur", [](int dtype) { return cuda::has_conv_blur(static_cast<DType>(dtype)); });
 
   using W = FusedConvWeightParams;
   Struct<W>(m, "FusedConvWeightParams")

@@ -39,6 +39,10 @@ ARITHMETIC = {
 }
 
 
+ACTIVATIONS = [("linear", None), ("lrelu", None), ("lrelu", 0.7), ("swish", None), ("linear", 1.5), ("swish", 2.0)]
+STEEPEST = {"linear": 1.0, "lrelu": 1.0, "swish": 1.1}  # slopes; all pass through 0, so that |act(z)| <= STEEPEST * |z|
+
+
 @dataclass(frozen=True)
 class Geometry:
     """A convolution of `samples` images of `size` (height, width), `channels` (in, out), with a square kernel; stride 0: transposed."""
@@ -110,3 +114,11 @@ def scaled(x: torch.Tensor, factors: torch.Tensor | None) -> np.ndarray:
 def rounded(x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     """The sizes that a rounding of x to the dtype is relative to: below the smallest normal number its error is absolute."""
     return np.maximum(np.abs(x), torch.finfo(dtype).tiny)
+
+
+def packed(w: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """w [O, I, K, K] in the kernel's layout."""
+    row = 64 // dtype.itemsize
+    p = torch.zeros(w.shape[2] * w.shape[3], w.shape[0], -(-w.shape[1] // row) * row, dtype=dtype)
+    p[:, :, : w.shape[1]] = w.permute(2, 3, 0, 1).flatten(0, 1)
+    return p

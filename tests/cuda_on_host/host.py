@@ -33,7 +33,16 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 FOLDER = ROOT / "build" / ("cuda_on_host_sanitized" if SANITIZE else "cuda_on_host")
 
 # The slowest to compile first.
-KERNELS = ("upfirdn2d", "modulated_conv2d", "conv_epilogue", "modulated_conv2d_weight", "bias_act", "pixel_norm", "demodulation")
+KERNELS = (
+    "upfirdn2d",
+    "modulated_conv2d",
+    "conv_blur",
+    "conv_epilogue",
+    "modulated_conv2d_weight",
+    "bias_act",
+    "pixel_norm",
+    "demodulation",
+)
 
 # nvcc makes no use of strict aliasing; _FORTIFY_SOURCE takes the leaving of a fiber for a broken stack.
 FLAGS = [
@@ -137,6 +146,7 @@ def module() -> ModuleType:
 
 ORDERS = {"forward": 0, "reverse": 1, "random": 2, "none": 3}  # of blocks and threads; none: the launch is recorded only
 PLACEMENTS = {"start": 0, "end": 1, "unaligned": 2}  # of buffers between their guard pages
+POINTED_TO = {"epilogue": "EpilogueOperands", "conv": "FusedConvParams"}  # the structs of fields that are pointers to one
 ACTS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
 DTYPES = {torch.float64: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 
@@ -190,10 +200,13 @@ class Launch:
             if isinstance(value, dict):
                 inner = getattr(struct, name)
                 if inner is None:  # a pointer; the struct behind it must outlive the launch
-                    inner = module().EpilogueOperands()
+                    inner = getattr(module(), POINTED_TO[name])()
                     self.structs.append(inner)
                     setattr(struct, name, inner)
                 self._fill(inner, value)
+            elif isinstance(value, list):
+                for inner, each in zip(getattr(struct, name), value, strict=False):
+                    self._fill(inner, each)
             else:
                 setattr(struct, name, self._place(name, value) if isinstance(value, torch.Tensor | At) else value)
 
@@ -255,7 +268,7 @@ def instantiations(kernel: str) -> set[str]:
     """Every instantiation of a kernel's template in the library, as symbols."""
     symbols = subprocess.run(["nm", "-D", "--defined-only", FOLDER / "libkernels.so"], capture_output=True, text=True, check=True).stdout
     names = (line.split()[-1] for line in symbols.splitlines())
-    return {name for name in names if name.startswith("_ZN") and f"{len(kernel)}{kernel}I" in name}  # _ZZN: what is within one
+    return {name for name in names if name.startswith(f"_ZN12stylegan_ops4cuda{len(kernel)}{kernel}I")}
 
 
 def readable(symbols: set[str]) -> list[str]:
