@@ -6,6 +6,8 @@ import gc
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from stylegan_ops.ops import _frozen
 from stylegan_ops.ops._frozen import is_frozen, kept
@@ -54,11 +56,20 @@ def test_a_change_makes_it_anew(weight, change):
 
 
 def test_data_that_comes_back_to_an_old_address(weight):
-    """The memory of what was seen last is held, so that no other tensor can take its place."""
+    """That the old memory is gone is seen, whatever stands there now."""
     doubled(weight)
     for value in range(20):
         weight.data = torch.full([3], float(value))
         assert torch.equal(doubled(weight), weight * 2)
+
+
+def test_memory_that_the_weight_left_is_free(weight):
+    """As after moving a network to another device."""
+    doubled(weight)
+    old = StorageWeakRef(weight.untyped_storage())
+    weight.data = weight.data.double()
+    assert old.expired()
+    assert torch.equal(doubled(weight), weight * 2)
 
 
 def test_any_of_several_weights(weight):
@@ -106,3 +117,5 @@ def test_which_weights_are_frozen(weight):
         assert not is_frozen(nn.Parameter(torch.ones(3), requires_grad=False)), "it has no version"
     with torch.enable_grad():
         assert not is_frozen(weight)
+    with FakeTensorMode():
+        assert not is_frozen(weight), "what is made then has no values"
