@@ -11,13 +11,15 @@ from torch.nn import functional as F
 
 from ..ops._demodulation import LayerStyle, NetworkStyles
 from ..ops._frozen import kept
+from .equalized import EqualizedLinear
 from .modulated import SynthesisLayer, ToRGB
 
 
 def network_styles(
     layers: Sequence[SynthesisLayer | ToRGB], ws: torch.Tensor, which: Sequence[int], noise_mode: str
 ) -> list[LayerStyle] | None:
-    """Each layer's `LayerStyle`, or None where the layers have to do it themselves: in training, and without native kernels.
+    """Each layer's `LayerStyle`, or None where the layers have to do it themselves: in training, without native kernels, and where
+    someone else's code stands between (`_is_plain`).
 
     Args:
         layers: the modulated layers of a network.
@@ -29,7 +31,7 @@ def network_styles(
     """
     parameters = [p for layer in layers for p in (layer.weight, layer.affine.weight, layer.affine.bias)]
     x = parameters[0]
-    if ws.shape[0] == 0 or not NetworkStyles.serves(parameters):
+    if ws.shape[0] == 0 or not NetworkStyles.serves(parameters) or not all(map(_is_plain, layers)):
         return None
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64 else x.dtype
     index, affine, bias, make = kept(("network", dtype, *which), parameters, lambda: _prepare(layers, which, dtype == torch.float16))
@@ -45,6 +47,13 @@ def network_styles(
         replace(style, noise=noise.view(n, *layer.noise_shape())) if isinstance(layer, SynthesisLayer) else style
         for layer, style, noise in zip(layers, made, noises, strict=True)
     ]
+
+
+def _is_plain(layer: SynthesisLayer | ToRGB) -> bool:
+    """Whether nobody looks at what the layer is given, or changes its styles, as hooks do that edit images."""
+    affine = layer.affine
+    is_ours = type(layer) in (SynthesisLayer, ToRGB) and type(affine) is EqualizedLinear
+    return is_ours and not (layer._forward_pre_hooks or affine._forward_pre_hooks or affine._forward_hooks)
 
 
 def _prepare(layers, which, is_bounded):
