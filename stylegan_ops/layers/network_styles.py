@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..ops._demodulation import LayerStyle, NetworkStyles
 from ..ops._frozen import Stamp
+from .equalized import EqualizedLinear
 from .modulated import SynthesisLayer, ToRGB
 
 # What is made of a network's weights, and their state then.
@@ -22,7 +23,8 @@ _prepared: WeakKeyDictionary[nn.Module, tuple[Stamp, dict]] = WeakKeyDictionary(
 def network_styles(
     network: nn.Module, layers: Sequence[SynthesisLayer | ToRGB], ws: torch.Tensor, which: Sequence[int], noise_mode: str
 ) -> list[LayerStyle] | None:
-    """Each layer's `LayerStyle`, or None where the layers have to do it themselves: in training, and without native kernels.
+    """Each layer's `LayerStyle`, or None where the layers have to do it themselves: in training, without native kernels, and where
+    someone else's code stands between (`_is_plain`).
 
     Args:
         network: the network, in `eval()` mode and without `requires_grad` where its styles are to be made at once.
@@ -39,7 +41,7 @@ def network_styles(
     if network.training or not NetworkStyles.serves(parameters):
         _prepared.pop(network, None)  # an optimiser may follow
         return None
-    if ws.shape[0] == 0:
+    if ws.shape[0] == 0 or not all(map(_is_plain, layers)):
         return None
     stamp = Stamp(parameters)
     if network not in _prepared or _prepared[network][0] != stamp:
@@ -63,6 +65,13 @@ def network_styles(
         replace(style, noise=noise.view(n, *layer.noise_shape())) if isinstance(layer, SynthesisLayer) else style
         for layer, style, noise in zip(layers, styles, noises, strict=True)
     ]
+
+
+def _is_plain(layer: SynthesisLayer | ToRGB) -> bool:
+    """Whether nobody looks at what the layer is given, or changes its styles, as hooks do that edit images."""
+    affine = layer.affine
+    is_ours = type(layer) in (SynthesisLayer, ToRGB) and type(affine) is EqualizedLinear
+    return is_ours and not (layer._forward_pre_hooks or affine._forward_pre_hooks or affine._forward_hooks)
 
 
 def _prepare(layers, which, is_bounded):

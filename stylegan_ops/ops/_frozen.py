@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch._guards import active_fake_mode
+from torch.multiprocessing.reductions import StorageWeakRef
 
 
 def is_frozen(weights: Sequence[torch.Tensor]) -> bool:
     """Whether all are parameters without `requires_grad`, used where no gradients are recorded, and have versions to compare."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or active_fake_mode() is not None:
         return False
     return all(type(w) is torch.nn.Parameter and not w.requires_grad and not w.is_inference() for w in weights)
 
@@ -17,15 +19,15 @@ def is_frozen(weights: Sequence[torch.Tensor]) -> bool:
 class Stamp:
     """The state of frozen weights, equal to a later one as long as none of them has been written to or replaced.
 
-    It does not see a write through `.data` or NumPy, nor one by a fused optimiser, which count up no version. It holds the weights' memory,
-    so that no other tensor can come to lie at one of its addresses.
+    It does not see a write through `.data`, NumPy or `torch.distributed`, nor one by a fused optimiser, which count up no version.
     """
 
     def __init__(self, weights: Sequence[torch.Tensor]):
         self._state = [(w._version, w.data_ptr(), w.dtype) for w in weights]
-        self._memory = [w.detach() for w in weights]
+        self._storages = [StorageWeakRef(w.untyped_storage()) for w in weights]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Stamp) and self._state == other._state
+        # A storage that has not expired still holds its memory: no later tensor has an address of the stamp.
+        return isinstance(other, Stamp) and self._state == other._state and not any(s.expired() for s in self._storages)
 
     __hash__ = None

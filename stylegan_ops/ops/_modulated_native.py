@@ -11,7 +11,7 @@ from . import _autotune
 from ._checks import accumulate_dtype
 from ._demodulation import LayerStyle
 from ._registry import native, refuses_derivative, register
-from .bias_act import IDENTITY, dense_format, recovers_input
+from .bias_act import IDENTITY, LINEAR, NO_CLAMP, dense_format, recovers_input
 from .conv_epilogue import WANTS_BIAS, WANTS_NOISE, WANTS_SCALE, WANTS_STRENGTH
 from .upfirdn2d import adjoint, filter_size, upfirdn2d
 
@@ -253,7 +253,9 @@ def _setup_layer(ctx, inputs, output):
     x, weight, _, styles, scale, noise, strength, bias, f, ctx.up, stride, ctx.padding, *ctx.activation, _ = inputs
     left, _, top, _ = ctx.padding
     ctx.geometry = (2, 0, 0, True) if ctx.up == 2 else (stride, top, left, False)
-    ctx.save_for_backward(x, weight, styles, scale, noise, strength, bias, f, output)
+    # Without an activation only the gradient of the scale reads the output; else it may be added to in place.
+    is_linear = tuple(ctx.activation[::3]) == (LINEAR, NO_CLAMP)
+    ctx.save_for_backward(x, weight, styles, scale, noise, strength, bias, f, None if is_linear and scale is None else output)
 
 
 def _layer_backward(ctx, dout):

@@ -234,7 +234,7 @@ def _recover(ref, scale, noise, strength, bias, act, alpha, gain):
     """The y of the output, and dz/dref."""
     inverse_gain = 0.0 if gain == 0 else 1 / gain
     u = ref.to(scale.dtype) * inverse_gain
-    slope = torch.where(u > 0, 1.0, inverse_slope(act, alpha)).to(u.dtype)
+    slope = torch.where(u > 0, u.new_ones([]), inverse_slope(act, alpha))  # two numbers would meet in float32
     z = u * slope
     if noise is not None:
         z = z - (noise if strength is None else noise * strength)

@@ -161,6 +161,7 @@ def check_arguments(op, x, f, up, down, padding, gain):
         if f.requires_grad:
             raise ValueError(f"{op}: f must not require a gradient (got requires_grad=True)")
         check_device(op, "f", f, x)
+        f = f if f.dtype in (torch.float32, torch.float64) else f.float()  # a network's own, cast with it
     return f, pair(op, "up", up), pair(op, "down", down), four_paddings(op, padding), check_real(op, "gain", gain)
 
 
@@ -232,8 +233,6 @@ def run(op, x, f, up, down, padding, flip_filter, gain, impl):
     if _impl.is_native(op, impl, x):
         if f is None:
             f = torch.ones([1, 1], dtype=torch.float32, device=x.device)
-        elif f.dtype not in (torch.float32, torch.float64):
-            f = f.float()
         return native("upfirdn2d")(x, f, up, down, padding, flip_filter, gain)
     return upfirdn2d_reference(x, f, up, down, padding, flip_filter, gain)
 

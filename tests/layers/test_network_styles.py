@@ -79,6 +79,26 @@ def test_a_changed_weight_is_seen(made):
     assert made
 
 
+@torch.no_grad()
+def test_styles_that_a_hook_edits(made):
+    G = generator()
+    ws = torch.randn(1, G.num_ws, 8, dtype=torch.float64)
+    plain = G.synthesis(ws, noise_mode="const")
+    handle = G.synthesis.b8.conv1.affine.register_forward_hook(lambda module, args, styles: styles.square())
+    edited = G.synthesis(ws, noise_mode="const")
+    assert not torch.allclose(edited, plain)
+    with use_impl("reference"):
+        torch.testing.assert_close(edited, G.synthesis(ws, noise_mode="const"), rtol=1e-9, atol=1e-9)
+    handle.remove()
+    seen = []
+    handle = G.synthesis.b8.conv1.register_forward_pre_hook(lambda module, args: seen.append(args[1]))
+    G.synthesis(ws, noise_mode="const")
+    assert seen[0].shape == (1, 8)
+    handle.remove()
+    assert len(made) == 1
+    assert torch.equal(plain, G.synthesis(ws, noise_mode="const"))
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.03), (torch.float16, 0.004)])
 @torch.no_grad()
 def test_autocast(made, dtype, tolerance):
@@ -92,6 +112,19 @@ def test_autocast(made, dtype, tolerance):
         images = G.synthesis(ws, noise_mode="const")
     truth = G.double().synthesis(ws.double(), noise_mode="const")
     assert (images.double() - truth).norm() <= tolerance * truth.norm()
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_a_network_of_16_bit(made, dtype):
+    """Whose filters are cast with it: their taps are exact there."""
+    G = generator(dtype=dtype)
+    ws = torch.randn(2, G.num_ws, 8, dtype=dtype)
+    truth = generator().to(dtype).double().synthesis(ws.double(), noise_mode="const")
+    for is_trained in (False, True):
+        images = G.requires_grad_(is_trained).synthesis(ws, noise_mode="const")
+        assert (images.double() - truth).norm() <= 16 * torch.finfo(dtype).eps * truth.norm()
     assert len(made) == 2
 
 

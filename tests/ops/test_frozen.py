@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from stylegan_ops.ops._frozen import Stamp, is_frozen
 
@@ -42,11 +44,19 @@ def test_a_change_shows(weight, change):
 
 
 def test_memory_that_comes_back_to_an_old_address(weight):
-    """A stamp holds the memory of what it saw, so that no other tensor can take its place."""
+    """That the old memory is gone is seen, whatever stands there now."""
     before = Stamp([weight])
     for value in range(20):
         weight.data = torch.full([3], float(value))
         assert before != Stamp([weight])
+
+
+def test_memory_that_the_weight_left_is_free(weight):
+    """As after moving a network to another device."""
+    before, old = Stamp([weight]), StorageWeakRef(weight.untyped_storage())
+    weight.data = weight.data.double()
+    assert old.expired()
+    assert before != Stamp([weight])
 
 
 def test_a_state_dict_and_a_copy():
@@ -65,3 +75,5 @@ def test_which_weights_are_frozen(weight):
         assert not is_frozen([nn.Parameter(torch.ones(3), requires_grad=False)]), "it has no version"
     with torch.enable_grad():
         assert not is_frozen([weight])
+    with FakeTensorMode():
+        assert not is_frozen([weight]), "what is made then has no values"

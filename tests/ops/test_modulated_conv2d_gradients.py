@@ -219,6 +219,17 @@ def test_a_layer_keeps_its_input_and_its_output_only(native, kwargs):
     assert all(t.grad is not None for t in (x, weight, styles, noise, bias))
 
 
+def test_a_linear_layer_without_a_scale_keeps_no_output(native):
+    """Which may be added to in place, as the images of a network are."""
+    inputs = x, weight, bias = leaf(randn(2, 3, 4, 5)), leaf(randn(4, 3, 1, 1)), leaf(randn(4))
+
+    def function(x, weight, bias):
+        return modulated_conv2d(x, weight, None, bias=bias, gain=3).add_(1)
+
+    gradcheck(function, *inputs)
+    gradgradcheck(function, *inputs)
+
+
 @pytest.mark.parametrize("act", ["linear", "relu", "lrelu"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradients_from_the_recovered_convolution(kernel, act, layout):
@@ -232,6 +243,21 @@ def test_gradients_from_the_recovered_convolution(kernel, act, layout):
 
     gradcheck(function, *inputs)
     gradgradcheck(function, *inputs)
+
+
+def test_second_derivatives_from_the_recovered_convolution_in_float64(kernel):
+    """With a slope whose inverse float32 rounds."""
+    shapes = ((2, 3, 4, 5), (4, 3, 3, 3), (2, 3), (2, 1, 4, 5), (4,))
+    values = [randn(*shape) for shape in shapes]
+
+    def second(impl):
+        x, weight, styles, noise, bias = inputs = [leaf(v) for v in values]
+        y = modulated_conv2d(x, weight, styles, noise, padding=1, bias=bias, act="lrelu", alpha=0.3, impl=impl)
+        (ds,) = torch.autograd.grad(y.square().sum(), styles, create_graph=True)
+        return torch.autograd.grad(ds.square().sum(), inputs)
+
+    for got, wanted in zip(second(None), second("reference"), strict=True):
+        assert_close_in_norm(got, wanted, dtype=torch.float64, terms=500, roundings=50)
 
 
 def test_no_gradient_is_computed_that_nobody_asks_for(native):
