@@ -85,11 +85,15 @@ class Activate {
   template <int COUNT>
   __device__ __forceinline__ void operator()(A (&v)[COUNT]) const {
     by_activation(act_, [&](auto act) {
-      if constexpr (kPiecewiseLinear<act.value>) {
+      if constexpr (act.value == Act::kLrelu) {
+        const A slope = alpha_ * gain_;
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) v[i] *= v[i] > 0 ? gain_ : slope;
+      } else if constexpr (kPiecewiseLinear<act.value>) {
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) v[i] = function<act.value, Math>(v[i], alpha_) * gain_;
       } else {
-        by_turns<4>(v, [&](A& z) { z = function<act.value, Math>(z, alpha_) * gain_; });
+        by_turns<sizeof(A) == 8 ? 1 : 4>(v, [&](A& z) { z = function<act.value, Math>(z, alpha_) * gain_; });
       }
     });
     if (isnan(clamp_)) return;
@@ -159,7 +163,16 @@ class Differentiate {
       for (int i = 0; i < COUNT; ++i) v[i] *= factor_;
     } else {
       by_activation(act_, [&](auto act) {
-        if constexpr (act.value <= Act::kSelu) {
+        if constexpr (act.value == Act::kRelu || act.value == Act::kLrelu) {
+          const A upper = factor_, lower = act.value == Act::kRelu ? A(0) : factor_ * alpha_;
+          if (inverse_ >= 0) {  // of which the sign of u is that of ref
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i) v[i] *= ref[i] > 0 ? upper : lower;
+          } else {
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i) v[i] *= ref[i] < 0 ? upper : lower;
+          }
+        } else if constexpr (act.value <= Act::kSelu) {
 #pragma unroll
           for (int i = 0; i < COUNT; ++i) v[i] *= factor_ * derivative<act.value, Math>(ref[i] * inverse_, alpha_, 0);
         }
@@ -181,7 +194,7 @@ class Differentiate {
   __device__ __forceinline__ A any(A ref, A v) const {
     if (kind_ == kSwish) return swish(ref, v);
     if (kind_ == kOfInput) {
-      const A y = function<Act::kLrelu, Math>(ref, alpha_) * gain_;
+      const A y = ref * (ref > 0 ? gain_ : alpha_ * gain_);  // as Activate has it
       return fabs(y) >= clamp_ ? A(0) : v * factor_ * derivative<Act::kLrelu, Math>(ref, alpha_, order_);
     }
     by_activation(act_, [&](auto act) { v *= factor_ * derivative<act.value, Math>(ref * inverse_, alpha_, order_); });

@@ -23,11 +23,11 @@ __global__ void __launch_bounds__(kStripThreads, 8)
   const A strength = e.strength();
   Strip<T, V, W> strip(s);
   const int64_t scale_row = static_cast<int64_t>(strip.n) * channels, noise_row = strip.n * e.noise_stride;
-  A scales[V], shifts[V];
+  A scales[V], shifts[V], levels[V];
   if constexpr (LAYOUT == Layout::kContiguous) {
-    strip.of_columns(e.noises, noise_row, 0, shifts);
+    strip.of_columns(e.noises, noise_row, 0, levels);
 #pragma unroll
-    for (int k = 0; k < V; ++k) shifts[k] *= strength;
+    for (int k = 0; k < V; ++k) levels[k] *= strength;
   } else {
     strip.of_channels(e.scales, scale_row, 1, channels, scales);
     strip.of_channels(e.biases, 0, 0, channels, shifts);
@@ -39,11 +39,15 @@ __global__ void __launch_bounds__(kStripThreads, 8)
       strip.of_rows(e.scales, scale_row, 1, factor);
       strip.of_rows(e.biases, 0, 0, shift);
 #pragma unroll
-      for (int i = 0; i < W * V; ++i) z[i] = z[i] * factor[i / V] + (shifts[i % V] + shift[i / V]);
+      for (int i = 0; i < W * V; ++i) z[i] = z[i] * factor[i / V] + shift[i / V];
     } else {
-      strip.of_rows(e.noises, noise_row, 0, shift);  // a row is one pixel where there is noise
 #pragma unroll
-      for (int i = 0; i < W * V; ++i) z[i] = z[i] * scales[i % V] + (shifts[i % V] + shift[i / V] * strength);
+      for (int i = 0; i < W * V; ++i) z[i] = z[i] * scales[i % V] + shifts[i % V];
+      if (e.noises != nullptr) strip.of_rows(e.noises, noise_row, 0, shift);  // a row is one pixel where there is noise
+    }
+    if (e.noises != nullptr) {
+#pragma unroll
+      for (int i = 0; i < W * V; ++i) z[i] += LAYOUT == Layout::kContiguous ? levels[i % V] : shift[i / V] * strength;
     }
     e.activate(z);
     strip.store(out, z);

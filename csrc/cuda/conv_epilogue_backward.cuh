@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kStripThreads, 8)
   using A = Accumulate<T>;
   constexpr bool kPlanes = LAYOUT == Layout::kContiguous;
   // Rows of a step, as many as 64 registers hold: channels_last has 2 V sums besides.
-  constexpr int kMost = V == 8 ? 2 : 4, W = !COMMON ? 1 : kPlanes || V < 4 ? (V == 2 ? 2 : kMost) : kMost / 2;
+  constexpr int kMost = V == 8 || sizeof(A) == 8 ? 2 : 4, W = !COMMON ? 1 : kPlanes || V < 4 ? kMost : kMost / 2;
   __shared__ A buffer[V * kColumnStride<V>];
   __shared__ A kept[2][kPlanes ? kRowSums : 1];  // the rows' sums of dz and dz * y: [rows, warps of a row]
   const A strength = p.strength == nullptr ? A(1) : *p.strength;
@@ -130,10 +130,15 @@ __global__ void __launch_bounds__(kStripThreads, 8)
     }
     strip.of_rows(kPlanes ? p.scale : p.noise, kPlanes ? scale_row : noise_row, kPlanes ? 1 : 0, of_row);
     {
-      A dy[W * V], scales[V];  // the scales are read anew from the cache: registers are scarcer here
-      if constexpr (!kPlanes) strip.of_channels(p.scale, scale_row, 1, p.channels, scales);
+      A dy[W * V];
 #pragma unroll
-      for (int i = 0; i < W * V; ++i) dy[i] = z[i] * (kPlanes ? of_row[i / V] : scales[i % V]);
+      for (int i = 0; i < W * V; ++i) dy[i] = z[i];
+      if (p.scale != nullptr) {
+        A scales[V];  // read anew from the cache: registers are scarcer here
+        if constexpr (!kPlanes) strip.of_channels(p.scale, scale_row, 1, p.channels, scales);
+#pragma unroll
+        for (int i = 0; i < W * V; ++i) dy[i] *= kPlanes ? of_row[i / V] : scales[i % V];
+      }
       strip.store(p.dy, dy);
     }
     if (kPlanes ? p.noise != nullptr : p.bias_sums != nullptr) {

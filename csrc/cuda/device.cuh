@@ -191,6 +191,18 @@ __device__ __forceinline__ void store(T* p, const Vector<T, N>& v) {
   *reinterpret_cast<Vector<T, N>*>(p) = v;
 }
 
+// Makes the compiler forget that it has widened these elements before: it then keeps them as they are, and widens them
+// again, in place of holding both.
+template <typename T, int N>
+__device__ __forceinline__ void keep_narrow([[maybe_unused]] Vector<T, N>& v) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 2 && N % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i < N; i += 2) asm("" : "+r"(*reinterpret_cast<uint32_t*>(v.at + i)));
+  }
+#endif
+}
+
 // 3. Warps
 
 template <typename A>

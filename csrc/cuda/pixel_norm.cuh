@@ -11,6 +11,7 @@
 // Bytes moved per element: forward one read and one write, backward two reads and one write.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "device.cuh"
@@ -28,9 +29,9 @@ constexpr int kHeld = V == 1     ? 4
 template <typename A>
 struct PixelFactors {
   A r, b;
-  PixelFactors() = default;
+  __device__ __forceinline__ PixelFactors(A r, A b) : r(r), b(b) {}
   __device__ __forceinline__ PixelFactors(A squares, A products, A eps, A inverse_channels)
-      : r(1 / sqrt(squares * inverse_channels + eps)), b(-r * r * r * (products * inverse_channels)) {}
+      : r(rsqrt(squares * inverse_channels + eps)), b(-r * r * r * (products * inverse_channels)) {}
 };
 
 // A vector of x, and of dy in the backward.
@@ -47,6 +48,10 @@ struct PixelVectors {
     squares += widen(x.at[k]) * widen(x.at[k]);
     if constexpr (BACKWARD) products += widen(x.at[k]) * widen(dy.at[k]);
   }
+  __device__ __forceinline__ void keep_narrow() {
+    cuda::keep_narrow(x);
+    if constexpr (BACKWARD) cuda::keep_narrow(dy);
+  }
   __device__ __forceinline__ A scaled(int k, const PixelFactors<A>& f) const {
     if constexpr (BACKWARD)
       return f.r * widen(dy.at[k]) + f.b * widen(x.at[k]);
@@ -58,6 +63,7 @@ struct PixelVectors {
 // 1. The channels are adjacent.
 
 constexpr int kPixelThreads = 128;
+constexpr int kPixelVectors = 4;  // that a thread holds: what it does besides is shared by as many
 
 template <typename T, int V, bool BACKWARD>
 __global__ void __launch_bounds__(kPixelThreads, 8)
@@ -66,12 +72,18 @@ __global__ void __launch_bounds__(kPixelThreads, 8)
                               T* y,         // like x
                               int64_t pixels, int vectors, Accumulate<T> eps, Accumulate<T> inverse_channels) {
   using A = Accumulate<T>;
-  constexpr int kHold = BACKWARD ? 3 : 4;
+  constexpr int kHold = kPixelVectors;
   const int64_t pixel = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   const int lane = threadIdx.x, lanes = blockDim.x, count = pixel < pixels ? vectors : 0;
   const int64_t first = pixel * vectors * V;
   PixelVectors<T, V, BACKWARD> held[kHold], more;
   A squares = 0, products = 0;
+#pragma unroll 1  // registers are scarce
+  for (int i = lane + kHold * lanes; i < count; i += lanes) {
+    more.load(x + first + i * V, dy + first + i * V);
+#pragma unroll
+    for (int k = 0; k < V; ++k) more.add(k, squares, products);
+  }
 #pragma unroll
   for (int j = 0; j < kHold; ++j) {
     const int i = lane + j * lanes;
@@ -82,11 +94,6 @@ __global__ void __launch_bounds__(kPixelThreads, 8)
     if (lane + j * lanes >= count) break;
 #pragma unroll
     for (int k = 0; k < V; ++k) held[j].add(k, squares, products);
-  }
-  for (int i = lane + kHold * lanes; i < count; i += lanes) {
-    more.load(x + first + i * V, dy + first + i * V);
-#pragma unroll
-    for (int k = 0; k < V; ++k) more.add(k, squares, products);
   }
   for (int distance = lanes / 2; distance > 0; distance /= 2) {
     squares += __shfl_xor_sync(0xffffffffu, squares, distance);
@@ -103,8 +110,10 @@ __global__ void __launch_bounds__(kPixelThreads, 8)
 #pragma unroll
   for (int j = 0; j < kHold; ++j) {
     if (lane + j * lanes >= count) break;
+    held[j].keep_narrow();
     finish(held[j], lane + j * lanes);
   }
+#pragma unroll 1
   for (int i = lane + kHold * lanes; i < count; i += lanes) {
     more.load(x + first + i * V, dy + first + i * V);
     finish(more, i);
@@ -112,6 +121,35 @@ __global__ void __launch_bounds__(kPixelThreads, 8)
 }
 
 // 2. The positions are adjacent.
+
+// N numbers of each of a row's `lanes` threads in shared memory, which they write and read 16 bytes side by side.
+template <int N, typename A>
+struct SharedRow {
+  static constexpr int kPart = N < kVectorBytes / static_cast<int>(sizeof(A)) ? N : kVectorBytes / sizeof(A);
+  A* row;
+  int lane, lanes;
+
+  __device__ __forceinline__ Vector<A, kPart>& part(int i) const {
+    return reinterpret_cast<Vector<A, kPart>*>(row)[i / kPart * lanes + lane];
+  }
+  __device__ __forceinline__ void store(const A (&v)[N]) const {
+#pragma unroll
+    for (int i = 0; i < N; i += kPart) {
+      Vector<A, kPart> p;
+#pragma unroll
+      for (int k = 0; k < kPart; ++k) p.at[k] = v[i + k];
+      part(i) = p;
+    }
+  }
+  __device__ __forceinline__ void load(A (&v)[N]) const {
+#pragma unroll
+    for (int i = 0; i < N; i += kPart) {
+      const Vector<A, kPart> p = part(i);
+#pragma unroll
+      for (int k = 0; k < kPart; ++k) v[i + k] = p.at[k];
+    }
+  }
+};
 
 constexpr int kPositionThreads = 512;
 
@@ -124,76 +162,80 @@ __global__ void __launch_bounds__(kPositionThreads, 2)
                                 Accumulate<T> inverse_channels) {
   using A = Accumulate<T>;
   constexpr int kHold = kHeld<V, BACKWARD>, kSums = BACKWARD ? 2 : 1;
-  // Sum s of position k of a thread: [s][k][row of threads or warp][threadIdx.x]. The pad spreads k over the banks.
-  constexpr int kStride = kPositionThreads + kWarp;
-  __shared__ A shared[kSums][V * kStride];
+  alignas(kVectorBytes) __shared__ A shared[kSums][kPositionThreads * V];  // [sum][row of threads or warp][position]
   const int lanes = blockDim.x, rows = blockDim.y, outer = blockIdx.x / tiles, tile = blockIdx.x - outer * tiles;
   const int64_t column = static_cast<int64_t>(tile) * (lanes * V) + threadIdx.x * V;
-  const int64_t first = static_cast<int64_t>(outer) * channels * inner + column;
-  const int end = column < inner ? channels : 0;
+  const int64_t first = (static_cast<int64_t>(outer) * channels + threadIdx.y) * inner + column;
+  const int64_t step = rows * inner;  // from one of the thread's channels to its next
+  const int end =
+      column < inner ? channels - static_cast<int>(threadIdx.y) : 0;  // of the channels from the thread's on
 
   PixelVectors<T, V, BACKWARD> held[kHold], more;
   A sums[kSums][V] = {};
-#pragma unroll
-  for (int j = 0; j < kHold; ++j) {
-    const int c = threadIdx.y + j * rows;
-    if (c < end) held[j].load(x + first + c * inner, dy + first + c * inner);
-  }
-#pragma unroll
-  for (int j = 0; j < kHold; ++j) {
-    if (static_cast<int>(threadIdx.y) + j * rows >= end) break;
-#pragma unroll
-    for (int k = 0; k < V; ++k) held[j].add(k, sums[0][k], sums[kSums - 1][k]);
-  }
-  for (int c = threadIdx.y + kHold * rows; c < end; c += rows) {
-    more.load(x + first + c * inner, dy + first + c * inner);
+  int64_t at = first + kHold * step;
+#pragma unroll 1  // registers are scarce
+  for (int c = kHold * rows; c < end; c += rows, at += step) {
+    more.load(x + at, dy + at);
 #pragma unroll
     for (int k = 0; k < V; ++k) more.add(k, sums[0][k], sums[kSums - 1][k]);
   }
+  at = first;
+#pragma unroll
+  for (int j = 0; j < kHold; ++j, at += step)
+    if (j * rows < end) held[j].load(x + at, dy + at);
+#pragma unroll
+  for (int j = 0; j < kHold; ++j) {
+    if (j * rows >= end) break;
+#pragma unroll
+    for (int k = 0; k < V; ++k) held[j].add(k, sums[0][k], sums[kSums - 1][k]);
+  }
 
-  // The rows of a warp are added by shuffles, the warps' through shared memory, in a fixed order.
+  // The rows of a warp are added by shuffles, the warps' through shared memory, in a fixed order, by one thread for
+  // each position, which leaves the factors in place of the first part's sums.
   const int thread = threadIdx.y * lanes + threadIdx.x;
   const int parts = lanes < kWarp ? (rows * lanes + kWarp - 1) / kWarp : rows;
-  const int part = lanes < kWarp ? thread / kWarp : threadIdx.y, pad = lanes < kWarp ? lanes : 0;
-  const int stride = kPositionThreads + pad;
+  const int part = lanes < kWarp ? thread / kWarp : threadIdx.y;
 #pragma unroll
   for (int s = 0; s < kSums; ++s) {
 #pragma unroll
-    for (int k = 0; k < V; ++k) {
+    for (int k = 0; k < V; ++k)
       for (int distance = lanes; distance < kWarp; distance *= 2)
         sums[s][k] += __shfl_xor_sync(0xffffffffu, sums[s][k], distance);
-      if (lanes >= kWarp || thread % kWarp < lanes) shared[s][k * stride + part * lanes + threadIdx.x] = sums[s][k];
-    }
+    if (lanes >= kWarp || thread % kWarp < lanes)
+      SharedRow<V, A>{shared[s] + part * lanes * V, static_cast<int>(threadIdx.x), lanes}.store(sums[s]);
   }
   __syncthreads();
-  for (int i = thread; i < kSums * V * lanes; i += rows * lanes) {
-    A* at = shared[i / (V * lanes)] + i / lanes % V * stride + i % lanes;
-    A sum = 0;
-    for (int p = 0; p < parts; ++p) sum += at[p * lanes];
-    *at = sum;
-  }
-  __syncthreads();
-
-  PixelFactors<A> factors[V];
+  for (int i = thread; i < V * lanes; i += rows * lanes) {
+    A totals[kSums] = {};
+#pragma unroll 2
+    for (int p = 0; p < parts; ++p)
 #pragma unroll
-  for (int k = 0; k < V; ++k)
-    factors[k] = PixelFactors<A>(shared[0][k * stride + threadIdx.x], shared[kSums - 1][k * stride + threadIdx.x], eps,
-                                 inverse_channels);
-  const auto finish = [&](const PixelVectors<T, V, BACKWARD>& v, int c) {
+      for (int s = 0; s < kSums; ++s) totals[s] += shared[s][p * lanes * V + i];
+    const PixelFactors<A> factors(totals[0], totals[kSums - 1], eps, inverse_channels);
+    shared[0][i] = factors.r;
+    if constexpr (BACKWARD) shared[1][i] = factors.b;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int s = 0; s < kSums; ++s) SharedRow<V, A>{shared[s], static_cast<int>(threadIdx.x), lanes}.load(sums[s]);
+
+  const auto finish = [&](const PixelVectors<T, V, BACKWARD>& v, int64_t at) {
     Vector<T, V> out;
 #pragma unroll
-    for (int k = 0; k < V; ++k) out.at[k] = narrow<T>(v.scaled(k, factors[k]));
-    store(y + first + c * inner, out);
+    for (int k = 0; k < V; ++k) out.at[k] = narrow<T>(v.scaled(k, {sums[0][k], sums[kSums - 1][k]}));
+    store(y + at, out);
   };
 #pragma unroll
   for (int j = 0; j < kHold; ++j) {
-    const int c = threadIdx.y + j * rows;
-    if (c >= end) break;
-    finish(held[j], c);
+    if (j * rows >= end) break;
+    held[j].keep_narrow();
+    finish(held[j], first + j * step);
   }
-  for (int c = threadIdx.y + kHold * rows; c < end; c += rows) {
-    more.load(x + first + c * inner, dy + first + c * inner);
-    finish(more, c);
+  at = first + kHold * step;
+#pragma unroll 1
+  for (int c = kHold * rows; c < end; c += rows, at += step) {
+    more.load(x + at, dy + at);
+    finish(more, at);
   }
 }
 
@@ -216,10 +258,12 @@ void run_pixel_norm(const PixelNormParams& p, Stream stream) {
     return dim3(static_cast<unsigned>(blocks));
   };
   if (p.inner == 1) {
-    const int vectors = static_cast<int>(p.channels / V), lanes = power_of_two(vectors, kWarp);
+    const int64_t vectors = p.channels / V;
+    const int64_t coalesced = std::min<int64_t>(vectors, 64 / (V * sizeof(T)));  // 64 bytes side by side
+    const int lanes = power_of_two(std::max(ceil_div(vectors, kPixelVectors), coalesced), kWarp);
     const int pixels = kPixelThreads / lanes;  // of a block
     launch("pixel_norm", pixel_norm_vectors_kernel<T, V, BACKWARD>, checked(ceil_div(p.outer, pixels)),
-           dim3(lanes, pixels), 0, stream, x, dy, y, p.outer, vectors, eps, inverse_channels);
+           dim3(lanes, pixels), 0, stream, x, dy, y, p.outer, static_cast<int>(vectors), eps, inverse_channels);
   } else {
     const int64_t vectors = p.inner / V;
     const int needed = power_of_two(ceil_div(p.channels, kHeld<V, BACKWARD>), kPositionThreads / 8);

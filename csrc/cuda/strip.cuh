@@ -46,10 +46,10 @@ struct Strips {
 
 inline int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
 
-// `aligned`: all tensors begin at 16-byte boundaries. `single`: a row of channels_last is one pixel. `sums`: the walk
-// makes sums, so that a block's rows are bounded.
+// `aligned`: all tensors begin at 16-byte boundaries. `noise`: there is a value for each pixel, so that a row of
+// channels_last must be one pixel. `sums`: the walk makes sums, so that a block's rows are bounded.
 template <typename T>
-Strips make_strips(Layout layout, int64_t samples, int64_t channels, int64_t pixels, bool aligned, bool single,
+Strips make_strips(Layout layout, int64_t samples, int64_t channels, int64_t pixels, bool aligned, bool noise,
                    bool sums) {
   constexpr int64_t V = kVector<T>;
   Strips s{};
@@ -63,12 +63,15 @@ Strips make_strips(Layout layout, int64_t samples, int64_t channels, int64_t pix
     s.vectors = aligned && pixels % V == 0;
     s.row = pixels;
     vectors = ceil_div(s.row, s.vectors ? V : 1);
-    while (s.lanes < vectors && s.lanes < kStripThreads) s.lanes *= 2;
+    // Few lanes where there is noise to read but no sum to make: a block reads its columns' noise once for all its
+    // rows.
+    const int most = noise && !sums ? kStripThreads / 8 : kStripThreads;
+    while (s.lanes < vectors && s.lanes < most) s.lanes *= 2;
   } else {
     const int64_t whole = V / greatest_common_divisor(channels, V);  // pixels that make whole vectors
-    s.vectors = aligned && s.sample % V == 0 && !(single && whole > 1);
+    s.vectors = aligned && s.sample % V == 0 && !(noise && whole > 1);
     const int64_t unit = s.vectors ? whole * channels / V : channels;
-    if (!single && unit < kWarp && (whole > 1 || (unit & (unit - 1)) != 0))
+    if (!noise && unit < kWarp && (whole > 1 || (unit & (unit - 1)) != 0))
       s.group = static_cast<int>((s.vectors ? whole : 1) * (kWarp / unit));
     else if (s.vectors)
       s.group = static_cast<int>(whole);

@@ -168,9 +168,8 @@ struct FirStrip {
   }
 
   // Stores output row `done` of the strip.
-  __device__ __forceinline__ void store_row(int done, float (&sum)[P][V]) const {
+  __device__ __forceinline__ void store_row(int done, T* to, float (&sum)[P][V]) const {
     finish(pixel + static_cast<int64_t>(done) * p.x_axis.out, stored, sum);
-    T* to = advance(out, done * p.out_row);
     if constexpr (kPlane) {
       Vector<T, P> row;
 #pragma unroll
@@ -195,6 +194,7 @@ struct FirStrip {
     constexpr int kReached = TAPS / DOWN;
     constexpr int kTurns = kExact && std::is_same_v<E, NoEpilogue> ? 4 / UP : 1;
     float sum[kReached][P][V] = {};
+    T* to = advance(out, (1 - kReached) * p.out_row);
     for (int done = 1 - kReached;;) {  // of the strip's output rows, the oldest
 #pragma unroll
       for (int turn = 0; turn < kTurns; ++turn) {
@@ -217,7 +217,8 @@ struct FirStrip {
         }
 #pragma unroll
         for (int place = 0; place < UP; ++place, ++done) {
-          if (done >= 0 && (UP == 1 || begin + done >= p.y_axis.shift)) store_row(done, sum[place]);
+          if (done >= 0 && (UP == 1 || begin + done >= p.y_axis.shift)) store_row(done, to, sum[place]);
+          to = advance(to, p.out_row);
           if (done + 1 == count) return;
         }
 #pragma unroll
@@ -240,7 +241,7 @@ struct FirStrip {
         load_window(advance(x, row * p.in_row), iy + row, window);
         filter_row(taps.full[k], window, sum);
       }
-      store_row(done, sum);
+      store_row(done, advance(out, done * p.out_row), sum);
     }
   }
 };

@@ -61,7 +61,7 @@ __device__ __forceinline__ void store_output(const Upfirdn2dParams& p, const Epi
 
 // 1. Any filter: a sum of weighted rows, so that no float32 sum is longer than a row or a column of taps.
 template <typename T>
-__global__ void __launch_bounds__(kGeneralThreads)
+__global__ void __launch_bounds__(kGeneralThreads, 4)
     upfirdn2d_general_kernel(Upfirdn2dParams p, Epilogue<Accumulate<T>> epilogue, int64_t channels) {
   const int64_t element = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
   const int64_t width = p.x_axis.out * p.pixel;
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kGeneralThreads)
 // 2. A filter of one axis: the input rows of a block's `rows` outputs are filtered into shared memory, then the columns
 // there. 2 K multiplications instead of K^2.
 template <typename T>
-__global__ void __launch_bounds__(kGeneralThreads)
+__global__ void __launch_bounds__(kGeneralThreads, 4)
     upfirdn2d_axes_kernel(Upfirdn2dParams p, Epilogue<Accumulate<T>> epilogue, int64_t channels, int rows,
                           int buffer_rows) {
   Accumulate<T>* buffer = dynamic_shared<Accumulate<T>>() + threadIdx.x;  // [buffer_rows, kWarp]

@@ -147,6 +147,7 @@ constexpr auto max(A a, B b) {
 }
 
 inline float rsqrtf(float v) { return float(1 / std::sqrt(double(v))); }
+inline float rsqrt(float v) { return rsqrtf(v); }
 inline double rsqrt(double v) { return 1 / std::sqrt(v); }
 inline float __expf(float v) { return std::exp(v); }
 inline float __logf(float v) { return std::log(v); }
