@@ -57,7 +57,11 @@ KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "
 NVCC_FLAGS = ["-O3", "-std=c++20", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra"]
 NVCC_FLAGS += ["--Werror=all-warnings"] if "-Werror" in os.environ.get("CFLAGS", "") else []  # as CFLAGS does for the C++ compiler
 CUDA_DEFINES = ["-DSTYLEGAN_OPS_BACKEND_CUDA", "-DUSE_CUDA"]  # USE_CUDA: torch's headers declare the current stream only then
-CUDA_ARCHITECTURES = ["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0"]
+# Machine code runs on every later minor version: 8.0's on 8.6 and 8.9, which no kernel distinguishes from it (they ask the device for its
+# shared memory and its multiprocessors). What is neither listed nor such a version translates the PTX: 11.0 and all of the future that of
+# 10.0, which has every instruction the kernels use; 12.0's would leave 11.0 out and 7.5's has no bfloat16 and TF32 tensor cores.
+CUDA_ARCHITECTURES = ["7.5", "8.0", "9.0", "10.0", "12.0"]
+PTX_ARCHITECTURE = "10.0"
 
 
 class Decision(NamedTuple):
@@ -120,6 +124,9 @@ def fitting_nvcc() -> Decision:
     # torch looks for it only where it was itself built with CUDA. nvcc on PATH may be a script that calls the real one, so ask it.
     cpp_extension.CUDA_HOME = home or toolkit(nvcc)
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", default_architectures(nvcc))
+    if "compress" not in os.environ.get("NVCC_APPEND_FLAGS", ""):
+        # A ninth of the size. The denser form needs a driver of CUDA 12.4 or later, which all have that run CUDA 13.
+        NVCC_FLAGS.append("--compress-mode=size" if int(version[2]) >= 13 else "-Xfatbin=-compress-all")
     return Decision(True, f"built with nvcc {version[1]} for {os.environ['TORCH_CUDA_ARCH_LIST']}")
 
 
@@ -129,15 +136,17 @@ def toolkit(nvcc: str) -> str:
 
 
 def default_architectures(nvcc: str) -> str:
-    """The present GPUs and code that later ones can translate, or every architecture that nvcc knows where there is no GPU."""
+    """The present GPUs' architectures, or every one that nvcc knows where there is no GPU; PTX for later ones."""
     smi = shutil.which("nvidia-smi")
     answer = subprocess.run([smi, "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True).stdout if smi else ""
     known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True).stdout.split()
     found = set(re.findall(r"^\d+\.\d+$", answer, re.MULTILINE))
     present = {a for a in found if float(a) >= 7.5 and f"sm_{a.replace('.', '')}" in known}
     if present:
-        return ";".join([*sorted(present - {"7.5"}), "7.5+PTX"])
-    return ";".join(a for a in CUDA_ARCHITECTURES if f"sm_{a.replace('.', '')}" in known) + "+PTX"
+        return ";".join(sorted(present, key=float)) + "+PTX"
+    listed = [a for a in CUDA_ARCHITECTURES if f"sm_{a.replace('.', '')}" in known]
+    ptx = max((a for a in listed if float(a) <= float(PTX_ARCHITECTURE)), key=float)
+    return ";".join(f"{a}+PTX" if a == ptx else a for a in listed)
 
 
 def library(name: str, files: list[str], flags: dict[str, list[str]], **options):

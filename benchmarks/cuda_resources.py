@@ -1,9 +1,10 @@
 """Registers, spills, shared memory and theoretical occupancy of every CUDA kernel, as ptxas reports them. Needs nvcc, but no GPU.
 
-    python benchmarks/cuda_resources.py [--architectures 75,80,90,120] [--only upfirdn2d] [--markdown]
+    python benchmarks/cuda_resources.py [--architectures 75,80,90,100,120] [--only upfirdn2d] [--markdown]
 
 Occupancy is the share of a multiprocessor's warps that registers, the static shared memory and the kernel's launch bounds leave room for;
-shared memory that a launch asks for on top is not in it. Ends with status 1 where a kernel spills.
+shared memory that a launch asks for on top is not in it. Ends with status 1 where a kernel spills, where one outside the convolution has
+less than half of the occupancy, or where the convolution has more than 64 kernels for an architecture.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ LIMITS = {"75": (32, 16, 64), "80": (64, 32, 164), "86": (48, 16, 100), "89": (4
 LIMITS["120"] = (48, 24, 100)
 REGISTERS, REGISTER_UNIT = 65536, 256  # of a multiprocessor, and what a warp's are rounded up to
 DEFAULT_BLOCK = 256  # threads, where a kernel states no launch bounds
+CONVOLUTION = re.compile(r"modulated_conv2d(_weight)?_kernel<")
+MOST_CONVOLUTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def readable(names: list[str]) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--architectures", default="75,80,90,120", help="compute capabilities, of " + ", ".join(LIMITS) + " (default: %(default)s)"
+        "--architectures", default="75,80,90,100,120", help="compute capabilities, of " + ", ".join(LIMITS) + " (default: %(default)s)"
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="files of csrc/cuda whose name contains it")
     parser.add_argument("--jobs", type=int, default=2, help="compilers at once (default: %(default)s)")
@@ -120,9 +123,16 @@ def main() -> None:
         print("|---" * 6 + "|")
     for k in sorted(kernels, key=lambda k: (names[k.name], int(k.architecture))):
         print(row.format(names[k.name], k.architecture, k.registers, k.spilled, k.shared, k.occupancy))
-    spilling = [kernel for kernel in kernels if kernel.spilled]
-    print(f"\n{len(names)} kernels, {len(kernels)} compilations, {len(spilling)} with spills", file=sys.stderr)
-    raise SystemExit(1 if spilling else 0)
+    faults = [f"{names[k.name]} spills {k.spilled} bytes on sm_{k.architecture}" for k in kernels if k.spilled]
+    for k in kernels:
+        if k.occupancy < 0.5 and "modulated_conv2d" not in names[k.name]:
+            faults.append(f"{names[k.name]} has an occupancy of {k.occupancy:.0%} on sm_{k.architecture}")
+    convolutions = {a: sum(k.architecture == a and bool(CONVOLUTION.match(names[k.name])) for k in kernels) for a in architectures}
+    for a, count in convolutions.items():
+        if count > MOST_CONVOLUTIONS:
+            faults.append(f"{count} convolution kernels on sm_{a}, more than {MOST_CONVOLUTIONS}")
+    print(f"\n{len(names)} kernels, {len(kernels)} compilations; convolutions: {convolutions}", *faults, sep="\n", file=sys.stderr)
+    raise SystemExit(1 if faults else 0)
 
 
 if __name__ == "__main__":
