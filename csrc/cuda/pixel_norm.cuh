@@ -78,6 +78,12 @@ __global__ void __launch_bounds__(kPixelThreads, 8)
   const int64_t first = pixel * vectors * V;
   PixelVectors<T, V, BACKWARD> held[kHold], more;
   A squares = 0, products = 0;
+#pragma unroll 1  // registers are scarce
+  for (int i = lane + kHold * lanes; i < count; i += lanes) {
+    more.load(x + first + i * V, dy + first + i * V);
+#pragma unroll
+    for (int k = 0; k < V; ++k) more.add(k, squares, products);
+  }
 #pragma unroll
   for (int j = 0; j < kHold; ++j) {
     const int i = lane + j * lanes;
@@ -88,11 +94,6 @@ __global__ void __launch_bounds__(kPixelThreads, 8)
     if (lane + j * lanes >= count) break;
 #pragma unroll
     for (int k = 0; k < V; ++k) held[j].add(k, squares, products);
-  }
-  for (int i = lane + kHold * lanes; i < count; i += lanes) {
-    more.load(x + first + i * V, dy + first + i * V);
-#pragma unroll
-    for (int k = 0; k < V; ++k) more.add(k, squares, products);
   }
   for (int distance = lanes / 2; distance > 0; distance /= 2) {
     squares += __shfl_xor_sync(0xffffffffu, squares, distance);
@@ -112,6 +113,7 @@ __global__ void __launch_bounds__(kPixelThreads, 8)
     held[j].keep_narrow();
     finish(held[j], lane + j * lanes);
   }
+#pragma unroll 1
   for (int i = lane + kHold * lanes; i < count; i += lanes) {
     more.load(x + first + i * V, dy + first + i * V);
     finish(more, i);
