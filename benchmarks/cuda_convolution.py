@@ -32,7 +32,12 @@ def kernels(rows: list[dict], layer: Layer, n: int) -> dict[str, tuple[dict, dic
     """The launch that does a part's arithmetic, with its row; without the input's gradient where that is cuDNN's."""
     found = {}
     for row in rows:
-        if Layer(**row["layer"]) == layer and row["way"] != "composed" and row["batch"] == n and row["direction"] != "inference":
+        if (
+            Layer(**row["layer"]) == layer
+            and row["way"] != "composed"
+            and row["batch"] == n
+            and row["direction"] in ("forward", "backward")
+        ):
             for launch in row["launches"]:
                 if launch["mma"]:
                     backward = "weights" if "weight_kernel" in launch["kernel"] else "input"

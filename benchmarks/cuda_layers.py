@@ -4,7 +4,7 @@
 
 Needs the CUDA library, built with PTX as .ci/test-cuda does, first on PYTHONPATH, and PTXEMU, the folder of the emulator; no GPU. Each
 layer runs as its network calls it in float16, with the fused convolution ("fused") and, its time being modelled, with a convolution that
-computes nothing in the place of cuDNN's ("composed"): in inference, forward in training, and backward with all gradients. Where the library
+computes nothing in the place of cuDNN's ("composed"): in inference, in a frozen network where layers are small, forward in training, and backward with all gradients. Where the library
 chooses its own convolution ("auto"), that is counted in the place of "fused". Of a kernel's blocks a sample runs (cuda_sample.py). Layers
 up to 32x32 are counted with one sample too.
 """
@@ -54,6 +54,7 @@ def calls(layer: Layer, n: int) -> Iterator[tuple[str, Callable[[], object]]]:
     import torch
 
     from stylegan_ops import modulated_conv2d, setup_filter
+    from stylegan_ops.ops._demodulation import NetworkStyles
 
     def empty(*shape, dtype=torch.float32, **layout):  # what is computed does not matter
         return torch.empty(shape, dtype=dtype, device="cuda", **layout).requires_grad_()
@@ -83,8 +84,16 @@ def calls(layer: Layer, n: int) -> Iterator[tuple[str, Callable[[], object]]]:
         with torch.no_grad():
             return run()
 
+    def frozen():
+        with torch.no_grad():
+            return modulated_conv2d(x, w, given, noise, bias=b, **settings)
+
     if layer.network == "G":
         yield "inference", inference
+    if layer.network == "G" and layer.size <= SMALL:  # as a frozen network calls it: styles given, weights kept from the first call on
+        (given,) = NetworkStyles([w], [settings["demodulate"]], torch.float32, True, 1e-8)(styles.detach()[None])
+        frozen()
+        yield "frozen", frozen
     y = []
     yield "forward", lambda: y.append(run())
     leaves = [t for t in (x, w, styles, noise, b) if t is not None]
@@ -225,7 +234,7 @@ def deviations() -> list[list[str]]:
     todo = [{"layer": asdict(layer), "batch": 4} for layer in layers]
     whole, sample = ([row for rows in emulated(todo, {"": size}) for row in rows] for size in (ALL, 8))
     table = []
-    for row, all_blocks in ((r, w) for r, w in zip(sample, whole, strict=True) if r["direction"] != "inference"):
+    for row, all_blocks in ((r, w) for r, w in zip(sample, whole, strict=True) if r["direction"] in ("forward", "backward")):
         for part, launch in zip(row["launches"], all_blocks["launches"], strict=True):
             if launch["mma"]:
                 kernel = "weights" if "weight_kernel" in launch["kernel"] else "images"

@@ -200,8 +200,8 @@ def step_table(rows: list[dict], resolution: int, n: int) -> list[list[str]]:
 
 
 def small_layers(rows: list[dict], batches: list[int]) -> list[list[str]]:
-    """Layers that wait for launches, in inference: launches, and how many times as fast fused is as composed."""
-    of = {(Layer(**r["layer"]), r["way"], r["batch"]): r for r in rows if r["direction"] == "inference"}
+    """Layers that wait for launches, in a frozen network: launches, and how many times as fast fused is as composed."""
+    of = {(Layer(**r["layer"]), r["way"], r["batch"]): r for r in rows if r["direction"] == "frozen"}
     table = []
     for layer, n in ((layer, n) for layer in generator(SMALL) for n in batches):
         composed = of[layer, "composed", n]

@@ -31,7 +31,6 @@ struct EpilogueBackward {
   const A* noise;     // [N or 1, pixels] or null
   const A* strength;  // [] or null
   const A* bias;      // [C] or null
-  bool recovers;
   A inverse_gain, inverse_slope;
   // What blocks leave, or null. Contiguous | channels_last:
   A* scale_sums;     // [N, C, tiles] | [N, chunks, row]
@@ -106,13 +105,15 @@ __device__ __forceinline__ void add_columns(const A (&v)[V], A factor, A* buffer
   }
 }
 
-template <typename T, int V, Layout LAYOUT, bool COMMON>
+// COMMON: see Differentiate. RECOVERS: y is recovered, which takes registers that the others need not give.
+template <typename T, int V, Layout LAYOUT, bool COMMON, bool RECOVERS>
 __global__ void __launch_bounds__(kStripThreads, 8)
     conv_epilogue_backward_kernel(EpilogueBackward<T> p, Differentiate<T> differentiate, Strips s) {
   using A = Accumulate<T>;
   constexpr bool kPlanes = LAYOUT == Layout::kContiguous;
   // Rows of a step, as many as 64 registers hold: channels_last has 2 V sums besides.
-  constexpr int kMost = V == 8 || sizeof(A) == 8 ? 2 : 4, W = !COMMON ? 1 : kPlanes || V < 4 ? kMost : kMost / 2;
+  constexpr int kMost = (V == 8 || sizeof(A) == 8 ? 2 : 4) / (RECOVERS ? 2 : 1);
+  constexpr int W = !COMMON || kMost == 1 ? 1 : kPlanes || V < 4 ? kMost : kMost / 2;
   __shared__ A buffer[V * kColumnStride<V>];
   __shared__ A kept[2][kPlanes ? kRowSums : 1];  // the rows' sums of dz and dz * y: [rows, warps of a row]
   const A strength = p.strength == nullptr ? A(1) : *p.strength;
@@ -146,7 +147,7 @@ __global__ void __launch_bounds__(kStripThreads, 8)
       }
       strip.store(p.dy, dy);
     }
-    if (kPlanes ? p.noise != nullptr : p.bias_sums != nullptr) {
+    if (kPlanes ? p.noise != nullptr : RECOVERS || p.bias_sums != nullptr) {
 #pragma unroll
       for (int i = 0; i < W * V; ++i) column_sums[i % V] += z[i];
     }
@@ -167,18 +168,16 @@ __global__ void __launch_bounds__(kStripThreads, 8)
     if (p.scale_sums != nullptr) {
       A y[W * V], products[W] = {};
       strip.load(p.y, y);
-      if (p.recovers) {
-        A bias[kPlanes ? W : V], noise[kPlanes ? V : 1];
+      if constexpr (RECOVERS) {  // but for the columns' bias, which waits for the end
+        A bias[kPlanes ? W : 1], noise[kPlanes ? V : 1];
         if constexpr (kPlanes) {
           strip.of_rows(p.bias, 0, 0, bias);
           strip.of_columns(p.noise, noise_row, 0, noise);
-        } else {
-          strip.of_channels(p.bias, 0, 0, p.channels, bias);
         }
 #pragma unroll
         for (int i = 0; i < W * V; ++i) {
-          const A level = (kPlanes ? noise[i % V] : of_row[i / V]) * strength;
-          y[i] = preimage(y[i] * p.inverse_gain, p.inverse_slope) - (level + bias[kPlanes ? i / V : i % V]);
+          const A behind = kPlanes ? noise[i % V] * strength + bias[i / V] : of_row[i / V] * strength;
+          y[i] = preimage(y[i] * p.inverse_gain, p.inverse_slope) - behind;
         }
       }
 #pragma unroll
@@ -190,7 +189,7 @@ __global__ void __launch_bounds__(kStripThreads, 8)
   if constexpr (kPlanes) {
     __syncthreads();
     const int64_t out = (scale_row + first_row) * s.tiles + strip.tile;
-    const A *none = nullptr, *scale = p.recovers ? p.scale + scale_row + first_row : none;
+    const A *none = nullptr, *scale = RECOVERS ? p.scale + scale_row + first_row : none;
     if (p.bias_sums != nullptr) add_warps(kept[0], rows, warps, none, p.bias_sums + out, s.tiles);
     if (p.scale_sums != nullptr) add_warps(kept[1], rows, warps, scale, p.scale_sums + out, s.tiles);
     if (p.noise_sums != nullptr)
@@ -203,11 +202,12 @@ __global__ void __launch_bounds__(kStripThreads, 8)
     }
   } else {
     if (p.bias_sums != nullptr) add_columns(column_sums, A(1), buffer, strip.tile, s.row, p.bias_sums + chunk * s.row);
-    if (p.recovers) {
-      A scales[V];
+    if constexpr (RECOVERS) {
+      A scales[V], bias[V];
       strip.of_channels(p.scale, scale_row, 1, p.channels, scales);
+      strip.of_channels(p.bias, 0, 0, p.channels, bias);
 #pragma unroll
-      for (int k = 0; k < V; ++k) column_products[k] /= scales[k];
+      for (int k = 0; k < V; ++k) column_products[k] = (column_products[k] - bias[k] * column_sums[k]) / scales[k];
     }
     if (p.scale_sums != nullptr)
       add_columns(column_products, A(1), buffer, strip.tile, s.row, p.scale_sums + chunk * s.row);
@@ -248,7 +248,6 @@ struct EpilogueBackwardPlan {
     kernel.noise = static_cast<const A*>(noise);
     kernel.strength = static_cast<const A*>(p.strength);
     kernel.bias = static_cast<const A*>(bias);
-    kernel.recovers = p.recovers;
     kernel.inverse_gain = p.activation.gain == 0 ? A(0) : static_cast<A>(1 / p.activation.gain);
     kernel.inverse_slope = p.recovers ? static_cast<A>(inverse_slope(p.activation)) : A(0);
     kernel.noise_stride = p.noise_stride;
@@ -276,8 +275,11 @@ inline void run_conv_epilogue_backward(const ConvEpilogueBackwardParams& p, Stre
     const Strips& s = plan.strips;
     const Differentiate<T> differentiate(p.activation, p.order, p.ref != nullptr);
     by_strips<T>(s, [&](auto v, auto layout) {
-      const auto kernel = differentiate.is_common() ? conv_epilogue_backward_kernel<T, v.value, layout.value, true>
-                                                    : conv_epilogue_backward_kernel<T, v.value, layout.value, false>;
+      // What is recovered is piecewise linear, hence common.
+      const auto kernel = p.recovers ? conv_epilogue_backward_kernel<T, v.value, layout.value, true, true>
+                          : differentiate.is_common()
+                              ? conv_epilogue_backward_kernel<T, v.value, layout.value, true, false>
+                              : conv_epilogue_backward_kernel<T, v.value, layout.value, false, false>;
       launch("conv_epilogue_backward", kernel, s.grid(), s.block(), 0, stream, plan.kernel, differentiate, s);
     });
     plan.sums.run(stream);

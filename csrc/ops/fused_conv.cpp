@@ -94,10 +94,11 @@ bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, in
     if (!possible || wanted() == kLibrary) return false;
     if (wanted() != kByRule) return true;
     // Few channels at a high resolution wait for memory, where the fusion saves passes; the others for arithmetic,
-    // where cuDNN is at home, as it is in float32 and without styles: a discriminator has one pass to save, not three.
-    const bool is_picture = kernel_y == 1 && std::min(x.size(1), out_channels) <= 8;
-    return styled && x.element_size() == 2 &&
-           ((side >= 256 && std::max(x.size(1), out_channels) <= 128) || (side >= 64 && is_picture));
+    // where cuDNN is at home, as it is in float32. Without styles, in a discriminator, there are fewer passes to save.
+    const int64_t most = std::max(x.size(1), out_channels), fewest = std::min(x.size(1), out_channels);
+    if (x.element_size() != 2) return false;
+    if (!styled) return side >= 512 && most <= 64 && fewest <= 32;
+    return (side >= 256 && most <= 128) || (side >= 64 && kernel_y == 1 && fewest <= 8);
   }
   return false;
 }

@@ -27,12 +27,16 @@ def energy(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return weight.to(dtype).square().sum([2, 3])
 
 
-def size_of_largest(v: torch.Tensor) -> torch.Tensor:
-    """For each row of `v` a power of two such that v divided by it is at most 1, and more than 1/2 somewhere."""
-    most = v.detach().abs().amax(-1, keepdim=True)
-    is_size = (most > 0) & most.isfinite()
-    most = torch.where(is_size, most, 0.5)
-    return most / most.frexp().mantissa
+def size_of_largest(v: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    """For each row of v `[N, I]` a power of two such that v divided by it is at most 1, and at least 1/2 somewhere: `[N, 1]`, times
+    `factor`."""
+    factors = v.new_full([1, 2], factor)
+    return native("modulated_conv2d_styles")(v.detach()[None], v.new_empty([0]), factors, [v.shape[1]], [1], [0], 0.0)[1][:, None]
+
+
+def size_of_weight(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """That of all weights, `[]`."""
+    return size_of_largest(torch.linalg.vector_norm(weight.detach(), math.inf).to(dtype).reshape(1, 1)).squeeze()
 
 
 def root_of_terms(weight: torch.Tensor) -> float:
@@ -62,7 +66,7 @@ class LayerStyle:
         scale = demodulation(weight, styles, eps) if demodulate else None
         if styles is None or x.dtype != torch.float16:
             return cls(styles, scale, None)
-        size, divisor = size_of_largest(weight.flatten()).squeeze(), size_of_largest(styles) * root_of_terms(weight)
+        size, divisor = size_of_weight(weight, styles.dtype), size_of_largest(styles, root_of_terms(weight))
         factor = divisor * size
         scale = factor.expand(-1, weight.shape[0]) if scale is None else scale * factor
         return cls(styles / divisor, scale, size)
@@ -117,7 +121,7 @@ class NetworkStyles:
         self.demodulates = [int(d) for d in demodulates]
         roots = [energy(w, dtype).sqrt().flatten() for w, d in zip(weights, demodulates, strict=True) if d]
         self.roots = torch.cat(roots) if roots else weights[0].new_empty([0], dtype=dtype)
-        self.sizes = [size_of_largest(w.flatten()).squeeze().to(dtype) for w in weights] if is_bounded else [None] * len(weights)
+        self.sizes = [size_of_weight(w, dtype) for w in weights] if is_bounded else [None] * len(weights)
         roots_of_terms = torch.tensor([root_of_terms(w) for w in weights], dtype=dtype, device=weights[0].device)
         self.factors = torch.stack([roots_of_terms, roots_of_terms * torch.stack(self.sizes)], 1) if is_bounded else None
         self.eps = eps

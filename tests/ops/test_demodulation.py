@@ -62,7 +62,7 @@ def test_all_layers_at_once(kernel, dtype, is_bounded):
             assert style.scale is None
 
 
-def test_the_size_of_the_largest_is_a_power_of_two():
+def test_the_size_of_the_largest_is_a_power_of_two(native):
     v = torch.tensor([[0.0, -0.75], [1.0, 0.0], [3.0, -4.0], [0.0, 0.0], [torch.inf, 1.0], [1e-30, 2e-30]])
     sizes = size_of_largest(v).flatten()
     assert sizes[:5].tolist() == [1.0, 2.0, 8.0, 1.0, 1.0]
