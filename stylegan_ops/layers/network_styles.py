@@ -43,10 +43,9 @@ def network_styles(
         return None
     if ws.shape[0] == 0 or not all(map(_is_plain, layers)):
         return None
-    stamp = Stamp(parameters)
-    if network not in _prepared or _prepared[network][0] != stamp:
-        _prepared[network] = stamp, {}
-    made = _prepared[network][1]
+    stamp, made = _prepared.get(network, (None, {}))  # one look: another thread's call may drop it
+    if stamp is None or not stamp.fits(parameters):
+        _prepared[network] = Stamp(parameters), (made := {})
     x = parameters[0]
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64 else x.dtype
     if dtype not in made:

@@ -17,17 +17,19 @@ def is_frozen(weights: Sequence[torch.Tensor]) -> bool:
 
 
 class Stamp:
-    """The state of frozen weights, equal to a later one as long as none of them has been written to or replaced.
+    """The state of frozen weights, which fits them as long as none of them has been written to or replaced.
 
     It does not see a write through `.data`, NumPy or `torch.distributed`, nor one by a fused optimiser, which count up no version.
     """
 
     def __init__(self, weights: Sequence[torch.Tensor]):
-        self._state = [(w._version, w.data_ptr(), w.dtype) for w in weights]
+        self._state = _state(weights)
         self._storages = [StorageWeakRef(w.untyped_storage()) for w in weights]
 
-    def __eq__(self, other: object) -> bool:
+    def fits(self, weights: Sequence[torch.Tensor]) -> bool:
         # A storage that has not expired still holds its memory: no later tensor has an address of the stamp.
-        return isinstance(other, Stamp) and self._state == other._state and not any(s.expired() for s in self._storages)
+        return self._state == _state(weights) and not any(s.expired() for s in self._storages)
 
-    __hash__ = None
+
+def _state(weights):
+    return [(w._version, w.data_ptr(), w.dtype) for w in weights]
