@@ -4,9 +4,9 @@
 
 Needs the CUDA library, built with PTX as .ci/test-cuda does, first on PYTHONPATH, and PTXEMU, the folder of the emulator; no GPU. Each
 layer runs as its network calls it in float16, with the fused convolution ("fused") and, its time being modelled, with a convolution that
-computes nothing in the place of cuDNN's ("composed"): in inference, in a frozen network where layers are small, forward in training, and backward with all gradients. Where the library
+computes nothing in the place of cuDNN's ("composed"): in inference, forward in training, and backward with all gradients. Where the library
 chooses its own convolution ("auto"), that is counted in the place of "fused". Of a kernel's blocks a sample runs (cuda_sample.py). Layers
-up to 32x32 are counted with one sample too.
+up to 32x32 are counted with one sample too, and in a frozen network.
 """
 
 from __future__ import annotations

@@ -39,10 +39,10 @@ def size_of_weight(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return size_of_largest(torch.linalg.vector_norm(weight.detach(), math.inf).to(dtype).reshape(1, 1)).squeeze()
 
 
-def root_of_terms(weight: torch.Tensor) -> float:
-    """A power of two, at least the root of the number of products in an output. With styles of at most 1 divided by it, weights of at most
+def root_of_terms(terms: int) -> float:
+    """A power of two, at least the root of the number of products in a sum. With styles of at most 1 divided by it, weights of at most
     1 and an x of at most 256, neither a product nor a sum of them leaves float16."""
-    return 2.0 ** math.ceil((weight[0].numel() - 1).bit_length() / 2)
+    return 2.0 ** math.ceil((terms - 1).bit_length() / 2)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class LayerStyle:
         scale = demodulation(weight, styles, eps) if demodulate else None
         if styles is None or x.dtype != torch.float16:
             return cls(styles, scale, None)
-        size, divisor = size_of_weight(weight, styles.dtype), size_of_largest(styles, root_of_terms(weight))
+        size, divisor = size_of_weight(weight, styles.dtype), size_of_largest(styles, root_of_terms(weight[0].numel()))
         factor = divisor * size
         scale = factor.expand(-1, weight.shape[0]) if scale is None else scale * factor
         return cls(styles / divisor, scale, size)
@@ -122,7 +122,7 @@ class NetworkStyles:
         roots = [energy(w, dtype).sqrt().flatten() for w, d in zip(weights, demodulates, strict=True) if d]
         self.roots = torch.cat(roots) if roots else weights[0].new_empty([0], dtype=dtype)
         self.sizes = [size_of_weight(w, dtype) for w in weights] if is_bounded else [None] * len(weights)
-        roots_of_terms = torch.tensor([root_of_terms(w) for w in weights], dtype=dtype, device=weights[0].device)
+        roots_of_terms = torch.tensor([root_of_terms(w[0].numel()) for w in weights], dtype=dtype, device=weights[0].device)
         self.factors = torch.stack([roots_of_terms, roots_of_terms * torch.stack(self.sizes)], 1) if is_bounded else None
         self.eps = eps
         self.kept: list[dict] = [{} for _ in weights]

@@ -13,6 +13,8 @@ def is_frozen(weights: Sequence[torch.Tensor]) -> bool:
     """Whether all are parameters without `requires_grad`, used where no gradients are recorded, and have versions to compare."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or active_fake_mode() is not None:
         return False
+    if weights[0].is_cuda and torch.cuda.is_current_stream_capturing():
+        return False  # the graph is to read the weights as they are when it is replayed
     return all(type(w) is torch.nn.Parameter and not w.requires_grad and not w.is_inference() for w in weights)
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from . import _autotune
 from ._checks import accumulate_dtype
-from ._demodulation import LayerStyle
+from ._demodulation import LayerStyle, root_of_terms
 from ._registry import native, refuses_derivative, register
 from .bias_act import IDENTITY, LINEAR, NO_CLAMP, dense_format, recovers_input
 from .conv_epilogue import WANTS_BIAS, WANTS_NOISE, WANTS_SCALE, WANTS_STRENGTH
@@ -262,6 +262,11 @@ def _layer_backward(ctx, dout):
     x, weight, styles, scale, noise, strength, bias, f, y = ctx.saved_tensors
     needs_x, needs_weight, _, needs_styles, *needs_small = ctx.needs_input_grad[:8]
     wants = sum(w for w, need in zip((WANTS_SCALE, WANTS_NOISE, WANTS_STRENGTH, WANTS_BIAS), needs_small, strict=True) if need)
+    # float16: the factor that kept the sums small on the way stands in front of the convolutions again, not behind.
+    factor = 1.0
+    if x.dtype == torch.float16 and scale is not None and styles is not None:
+        factor = root_of_terms(x.shape[1] * weight.shape[2] * weight.shape[3])
+        scale, styles = scale / factor, styles * factor
     dy, *small = native("conv_epilogue_backward")(dout, y, None, scale, noise, strength, bias, *ctx.activation, wants)
     dx = dw = ds = None
     if needs_x or needs_weight or needs_styles:
@@ -269,6 +274,9 @@ def _layer_backward(ctx, dout):
             height, width = ((x.shape[i] - 1) * 2 + weight.shape[i] for i in (2, 3))
             dy = adjoint(dy, f, (1, 1), (1, 1), ctx.padding, False, 4.0, (height, width))
         dx, dw, ds = _gradients(x, weight, styles, dy, ctx.geometry, needs_x, needs_weight, needs_styles)
+    if factor != 1:
+        ds = ds * factor if needs_styles else None
+        small[0] = small[0] / factor
     return dx, dw, None, ds, *(s if need else None for s, need in zip(small, needs_small, strict=True)), *[None] * 9
 
 

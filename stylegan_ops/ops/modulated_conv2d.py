@@ -73,6 +73,8 @@ def modulated_conv2d(
     Differentiable to any order in x, weight, styles, noise, noise_strength and bias. `d` is made of the weights as they are, before they
     are cast. In float16 styles and weights are divided by powers of two of their size, and the result multiplied: what fits
     float16 itself stays finite on the way for inputs up to 256.
+    With linear, relu or lrelu only x and the result are kept for the derivatives, which recover the convolution from the result: do not
+    change it in place, and expect fewer digits in them where noise and bias are many times as large as the convolution.
     Source: Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 to 3.
     """
     op = "modulated_conv2d"

@@ -53,7 +53,7 @@ def test_all_layers_at_once(kernel, dtype, is_bounded):
         scale = definition(weight, given, 1e-8) if demodulated else torch.ones(3, len(weight), dtype=torch.float64)
         if is_bounded:
             assert 0.5 <= weight.abs().max() / style.size <= 1
-            divisor = size_of_largest(given) * root_of_terms(weight)
+            divisor = size_of_largest(given) * root_of_terms(weight[0].numel())
             given, scale = given / divisor, scale * divisor * style.size
         assert torch.equal(style.styles.double(), given)
         if demodulated or is_bounded:
@@ -86,3 +86,22 @@ def test_large_styles_and_activations_stay_finite(kernel, dtype, kwargs):
         if grad:
             out.sum().backward()
             assert all(t.grad.isfinite().all() for t in inputs)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"up": 2, "resample_filter": BLUR, "flip_weight": False}, {"demodulate": False}])
+def test_float16_has_headroom_backward(kernel, kwargs):
+    """What a gradient scaler multiplies: cotangents of 2^9 whose gradients fit float16, also on the way."""
+    x, weight, styles = (
+        randn(2, 96, 6, 6, dtype=torch.float16),
+        randn(96, 96, 3, 3, dtype=torch.float32),
+        randn(2, 96, dtype=torch.float32) + 1,
+    )
+    weight = weight / (30 if "demodulate" in kwargs else 1)
+    inputs, exact = [leaf(t) for t in (x, weight, styles)], [leaf(t.double()) for t in (x, weight, styles)]
+    y, truth = modulated_conv2d(*inputs, padding=1, **kwargs), modulated_conv2d(*exact, padding=1, impl="reference", **kwargs)
+    dy = randn(*y.shape, dtype=torch.float16) * 2**9
+    wanted = torch.autograd.grad(truth, exact, dy.double())
+    for which, a, b in zip(("x", "weight", "styles"), torch.autograd.grad(y, inputs, dy), wanted, strict=True):
+        if b.abs().max() < torch.finfo(torch.float16).max:
+            assert_close_in_norm(a, b, dtype=torch.float16, terms=96 * 9 + dy.numel(), roundings=8, what=which)
+    assert wanted[0].abs().max() < torch.finfo(torch.float16).max
