@@ -103,7 +103,7 @@ def test_backward_recovers_its_input_from_the_output(shape, dtype, act):
         _, scale, noise, strength, bias = operands.factors()
         gain = 1.0 if act == "linear" else 2**0.5
         u = out.double() / gain
-        slope = torch.where(u > 0, 1.0, {"linear": 1.0, "relu": 0.0, "lrelu": 0.2}[act])
+        slope = torch.ones_like(u).where(u > 0, {"linear": 1.0, "relu": 0.0, "lrelu": 0.2}[act])
         recovered = torch.where(slope > 0, u / slope.clamp(min=0.1), 0.0)
         dz = dout.double() * gain * slope * (out.double().abs() < (clamp or torch.inf))
         behind = noise * strength + bias
