@@ -2,8 +2,8 @@
 
     PTXEMU=/path/to/ptxemu PYTHONPATH=build/ptx-80 .venv-cuda/bin/python benchmarks/cuda_report.py
 
-Needs nvcc, the CUDA library as .ci/test-cuda builds it, and PTXEMU, the folder of the emulator; no GPU. Takes about a quarter of an hour
-on two cores. A table stands between <!-- name --> and <!-- /name -->; the text around is written by hand. The file is replaced at the end,
+Needs nvcc, the CUDA library as .ci/test-cuda builds it, and PTXEMU, the folder of the emulator; no GPU. Takes about ten minutes on
+two cores. A table stands between <!-- name --> and <!-- /name -->; the text around is written by hand. The file is replaced at the end,
 or not at all.
 """
 
@@ -64,11 +64,15 @@ def traffic() -> str:
 
 
 def counts(path: Path | None) -> list[dict]:
-    if path is not None:
+    """The layers' counts, from the file or, where there is none yet, anew and into it."""
+    if path is not None and path.exists():
         return json.loads(path.read_text())
     total = len(list(cuda_layers.cases(RESOLUTIONS, BATCH)))  # layers in their ways
     with tqdm(total=total, unit="layer", desc="layers") as progress:
-        return cuda_layers.count(RESOLUTIONS, BATCH, progress.update)
+        rows = cuda_layers.count(RESOLUTIONS, BATCH, progress.update)
+    if path is not None:
+        write_whole(path, json.dumps(rows))
+    return rows
 
 
 def sections(options: argparse.Namespace, nvcc: str) -> Iterator[tuple[str, str]]:
@@ -93,7 +97,7 @@ def sections(options: argparse.Namespace, nvcc: str) -> Iterator[tuple[str, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "cuda.md", help="the file whose tables are replaced")
-    parser.add_argument("--counts", type=Path, help="JSON file that cuda_layers.py wrote before, in place of counting the layers anew")
+    parser.add_argument("--counts", type=Path, help="JSON file of the layers' counts: taken if it is there, else written")
     parser.add_argument(
         "--architectures",
         type=lambda text: text.split(","),
