@@ -259,7 +259,9 @@ def main() -> None:
     parser.add_argument("--run", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        return run(json.load(sys.stdin), options.run)
+        run(json.load(sys.stdin), options.run)
+        sys.stdout.flush()
+        os._exit(0)  # at the interpreter's end the emulator's threads may abort the process
     if options.output is None or "PTXEMU" not in os.environ:
         parser.error("needs the name of a file to write, and PTXEMU, the emulator's folder")
     from tqdm import tqdm
