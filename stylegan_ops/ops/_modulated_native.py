@@ -97,26 +97,20 @@ def _arranged(weight, size, dtype, transposed, flips):
 
 def _weights(x, weight, style, stride, transposed, flips):
     """The weights, and as the fused convolution reads them or None, which it then takes: made once where the style keeps them."""
-
-    def arranged(dtype):
-        return _arranged(weight, style.size, dtype, transposed, flips)
-
-    if style.kept is None:
-        return arranged(x.dtype), None
+    kept, dtype = style.kept, x.dtype
+    if kept is None:
+        return _arranged(weight, style.size, dtype, transposed, flips), None
     with torch.inference_mode(False), torch.no_grad():
-        return _kept_weights(x, weight, style, stride, transposed, arranged)
-
-
-def _kept_weights(x, weight, style, stride, transposed, arranged):
-    if x.is_cuda and not _autotune.is_on():
-        wide = (weight.transpose(0, 1) if transposed else weight).to(accumulate_dtype(x.dtype))
-        if native("modulated_conv2d_is_fused")(x, wide, stride, transposed, style.styles is not None):
-            if ("packed", x.dtype) not in style.kept:
-                style.kept["packed", x.dtype] = native("modulated_conv2d_pack")(arranged(wide.dtype), x.dtype, transposed)
-            return wide, style.kept["packed", x.dtype]
-    if x.dtype not in style.kept:
-        style.kept[x.dtype] = arranged(x.dtype)
-    return style.kept[x.dtype], None
+        if x.is_cuda and not _autotune.is_on():
+            wide = (weight.transpose(0, 1) if transposed else weight).to(accumulate_dtype(dtype))
+            if native("modulated_conv2d_is_fused")(x, wide, stride, transposed, style.styles is not None):
+                if ("packed", dtype) not in kept:
+                    w = _arranged(weight, style.size, wide.dtype, transposed, flips)
+                    kept["packed", dtype] = native("modulated_conv2d_pack")(w, dtype, transposed)
+                return wide, kept["packed", dtype]
+        if dtype not in kept:
+            kept[dtype] = _arranged(weight, style.size, dtype, transposed, flips)
+        return kept[dtype], None
 
 
 # 2. Fakes

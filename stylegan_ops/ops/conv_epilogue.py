@@ -69,7 +69,12 @@ def check_operands(op, y, size, scale, noise, noise_strength, bias):
         check_device(op, "scale", scale, y)
         scale = scale.to(dtype)
     if noise is not None:
-        noise = check_noise(op, noise, y, h, w).to(dtype)
+        check_image(op, "noise", noise)
+        if tuple(noise.shape) not in ((h, w), (n, 1, h, w), (1, 1, h, w)):
+            shapes = f"[{n}, 1, {h}, {w}], [1, 1, {h}, {w}] or [{h}, {w}]"
+            raise ValueError(f"{op}: noise must have shape {shapes} (got shape {tuple(noise.shape)})")
+        check_device(op, "noise", noise, y)
+        noise = (noise[None, None] if noise.ndim == 2 else noise).to(dtype)
     elif noise_strength is not None:
         raise ValueError(f"{op}: noise_strength needs noise (got noise=None)")
     if isinstance(noise_strength, torch.Tensor):
@@ -85,16 +90,6 @@ def check_operands(op, y, size, scale, noise, noise_strength, bias):
         check_vector(op, "bias", bias, c, y, "the channels of the image")
         bias = bias.to(dtype)
     return scale, noise, noise_strength, bias
-
-
-def check_noise(op, noise, y, h, w):
-    """Checks noise against an output of h x w pixels and gives it its four dimensions."""
-    check_image(op, "noise", noise)
-    n = y.shape[0]
-    if tuple(noise.shape) not in ((h, w), (n, 1, h, w), (1, 1, h, w)):
-        raise ValueError(f"{op}: noise must have shape [{n}, 1, {h}, {w}], [1, 1, {h}, {w}] or [{h}, {w}] (got shape {tuple(noise.shape)})")
-    check_device(op, "noise", noise, y)
-    return noise[None, None] if noise.ndim == 2 else noise
 
 
 # 2. The reference
