@@ -48,6 +48,18 @@ struct ConvGeometry {
   bool tf32 = false;                 // whether PyTorch's settings let tensor cores multiply float32
 };
 
+// Whether the CPU's own 3x3 convolution serves these weights better than the library's; never in the CUDA library.
+bool uses_winograd(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g);
+
+// The same for the weights' gradient.
+bool uses_winograd_weight(const Tensor& x, const Tensor& dy, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g);
+
+// conv(styles * x, weight) and what stands behind it in channels_last, by that one.
+Tensor winograd(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g, Behind behind);
+
+// The gradient of conv(styles * x, weight) in the weights, contiguous.
+Tensor winograd_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, const ConvGeometry& g);
+
 // Whether the CUDA library's own convolution serves these weights better than cuDNN's; never in the CPU library.
 bool uses_fused_conv(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g,
                      bool styled);

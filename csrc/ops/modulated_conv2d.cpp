@@ -163,6 +163,9 @@ Tensor modulated_conv2d(const Tensor& x, const Tensor& weight, OptionalTensor st
   const ConvGeometry g{stride, pad_y, pad_x, transposed, extra_y, extra_x, tf32};
   if (uses_fused_conv(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3), g, styles.has_value()))
     return torch::stable::contiguous(fused_conv(x, weight, std::nullopt, styles, g, {}), conv_format(x));
+  if constexpr (!kOnCuda)
+    if (uses_winograd(x, weight.size(transposed ? 1 : 0), weight.size(2), weight.size(3), g))
+      return torch::stable::contiguous(winograd(x, weight, styles, g, {}), conv_format(x));
   const ScalarType dtype = compute_type(x);
   const Tensor input = as(modulate(x, styles, dense_format(x)), dtype), w = as(weight, dtype);
   const Tensor y = any_convolution(input, w, g);
@@ -191,6 +194,9 @@ Tensor modulated_conv2d_layer(const Tensor& x, const Tensor& weight, OptionalTen
                          : upfirdn2d_epilogue(fused_conv(x, weight, packed, styles, g, {}), *f, padding, 4, behind);
     return torch::stable::contiguous(y, format);
   }
+  if constexpr (!kOnCuda)
+    if (uses_winograd(x, weight.size(0), weight.size(2), weight.size(3), g))
+      return torch::stable::contiguous(winograd(x, weight, styles, g, behind), format);
   if (up == 1 && is_narrow(x, weight, styles, stride, padding)) {
     Tensor y = as(narrow_convolution(x, weight, *styles), x.scalar_type());
     conv_epilogue_into(y, behind, y);
@@ -224,6 +230,8 @@ Tensor modulated_conv2d_weight(const Tensor& x, const Tensor& dy, OptionalTensor
   const ConvGeometry g{stride, pad_y, pad_x, transposed, 0, 0, tf32};
   if (x.numel() > 0 && dy.numel() > 0 && uses_fused_conv(x, dy.size(1), kernel_y, kernel_x, g, styles.has_value()))
     return fused_conv_weight(x, dy, styles, kernel_y, g);
+  if constexpr (!kOnCuda)
+    if (uses_winograd_weight(x, dy, kernel_y, kernel_x, g)) return winograd_weight(x, dy, styles, g);
   const MemoryFormat format = dense_format(x);
   const ScalarType dtype = compute_type(x);
   Tensor input = as(modulate(x, styles, format), dtype), grad = as(dense(dy, format), dtype);

@@ -1,0 +1,242 @@
+// The forward steps: images and weights to points, then products, the way back and what stands behind the convolution.
+// Bytes moved: an image once in, with the overlap of its tiles from the cache; its points, 36/16 of its size, out and
+// in again; the result once out.
+#include "ops/winograd.h"
+
+#include "epilogue.h"
+#include "winograd.h"
+
+STYLEGAN_OPS_BEGIN_VARIANT
+namespace {
+
+constexpr int64_t kTiles = kWinogradTiles, kChunk = kWinogradChunk, kPanel = kWinogradPanel;
+constexpr int64_t kFilters = kWinogradFilters * kWinogradFilters;
+constexpr int64_t kBlockGroups = kWinogradBlock, kBlockPanels = 2;  // the sums of a work item fit a private cache
+
+template <typename A>
+using Vector = typename Simd<A>::Vector;
+template <typename A>
+using Unaligned = typename Simd<A>::Unaligned;
+
+// The n first lanes in the accumulation dtype, zeros behind.
+template <typename T, typename A = accumulate_t<T>>
+INLINED void load_lanes(const T* from, int64_t n, Vector<A>& to) {
+  constexpr int lanes = Simd<A>::kLanes;
+  if (n >= lanes) {
+    A buffer[lanes];
+    to = *reinterpret_cast<const Unaligned<A>*>(load(from, lanes, buffer));
+  } else {
+    A some[lanes] = {}, buffer[lanes];
+    if (n > 0) std::memcpy(some, load(from, static_cast<int>(n), buffer), n * sizeof(A));
+    to = *reinterpret_cast<const Unaligned<A>*>(some);
+  }
+}
+
+inline float widened(float v) { return v; }
+inline double widened(double v) { return v; }
+inline float widened(bfloat16 v) { return to_float(v); }
+inline float widened(float16 v) { return to_float(v); }
+
+struct Place {
+  int64_t n, y, x;  // sample and tile
+};
+inline Place place(const WinogradTiles& t, int64_t tile) {
+  const int64_t i = t.first + tile, area = t.tiles_y * t.tiles_x;
+  return {i / area, i % area / t.tiles_x, i % t.tiles_x};
+}
+
+// Of images, or of gradients of the output.
+template <typename T, template <typename, typename> class Form, bool GRADIENT>
+void image_groups(const WinogradImageParams& p, int64_t begin, int64_t end) {
+  using A = accumulate_t<T>;
+  using F = Form<Vector<A>, A>;
+  constexpr int points = F::kPoints, square = points * points;
+  constexpr int side = GRADIENT ? F::kOutputs : F::kInputs, stride = GRADIENT ? F::kOutputs : F::kStep;
+  constexpr int lanes = Simd<A>::kLanes;
+  const T* const image = static_cast<const T*>(p.image);
+  const A* const factors = static_cast<const A*>(p.factors);
+  constexpr int64_t step = kTiles * kChunk;  // from point to point
+  for (int64_t group = begin; group < end; ++group) {
+    for (int64_t r = 0; r < kTiles; ++r) {
+      A* const room = static_cast<A*>(p.points) + group * p.chunks * square * step + r * kChunk;
+      const int64_t tile = group * kTiles + r;
+      const bool is_there = tile < p.tiles.count;
+      const Place at = place(p.tiles, tile);
+      const int64_t y = at.y * stride - p.pad_y, x = at.x * stride - p.pad_x;
+      for (int64_t c = 0; c < p.chunks * kChunk; c += lanes) {
+        const int64_t left = is_there ? p.channels - c : 0;
+        Vector<A> in[side * side], out[square], factor = Vector<A>{} + A(1);
+        if (factors != nullptr && left > 0) load_lanes(factors + at.n * p.channels + c, left, factor);
+#pragma GCC unroll 9
+        for (int i = 0; i < side; ++i)
+#pragma GCC unroll 9
+          for (int j = 0; j < side; ++j) {
+            Vector<A>& v = in[i * side + j];
+            v = Vector<A>{};
+            if (left <= 0 || y + i < 0 || y + i >= p.height || x + j < 0 || x + j >= p.width) continue;
+            load_lanes(image + ((at.n * p.height + y + i) * p.width + x + j) * p.channels + c, left, v);
+            v *= factor;
+          }
+        if constexpr (GRADIENT)
+          both<side, points>([](auto... a) __attribute__((always_inline)) { F::gradient(a...); }, in, out);
+        else
+          both<side, points>([](auto... a) __attribute__((always_inline)) { F::image(a...); }, in, out);
+        A* const to = room + c / kChunk * square * step + c % kChunk;
+#pragma GCC unroll 81
+        for (int k = 0; k < square; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
+      }
+    }
+  }
+}
+
+template <typename T>
+void weight_panels(const WinogradWeightParams& p, int64_t begin, int64_t end) {
+  using A = accumulate_t<T>;
+  constexpr int lanes = Simd<A>::kLanes, taps = kTaps * kTaps;
+  const T* const w = static_cast<const T*>(p.w);
+  constexpr int64_t step = kChunk * kPanel;  // from one transformed tap to the next
+  int64_t offsets[taps];
+  for (int k = 0; k < taps; ++k) offsets[k] = k / kTaps * p.stride_y + k % kTaps * p.stride_x;
+  Buffer<A> gathered(kChunk * taps * kPanel);  // [chunk, taps, panel]
+  for (int64_t panel = begin; panel < end; ++panel) {
+    A* points = static_cast<A*>(p.points) + panel * p.chunks * kFilters * step;
+    for (int64_t c = 0; c < p.chunks; ++c, points += kFilters * step) {
+      const int64_t outputs = min64(kPanel, p.out_channels - panel * kPanel),
+                    inputs = min64(kChunk, p.in_channels - c * kChunk);
+      if (outputs < kPanel || inputs < kChunk) std::memset(gathered.get(), 0, kChunk * taps * kPanel * sizeof(A));
+      const T* const corner = w + panel * kPanel * p.stride_o + c * kChunk * p.stride_i;
+      for (int64_t o = 0; o < outputs; ++o)
+        for (int64_t i = 0; i < inputs; ++i) {
+          const T* const from = corner + o * p.stride_o + i * p.stride_i;
+          A* const to = gathered.get() + i * taps * kPanel + o;
+#pragma GCC unroll 9
+          for (int k = 0; k < taps; ++k) to[k * kPanel] = widened(from[offsets[k]]);
+        }
+      for (int64_t i = 0; i < kChunk; ++i)
+        for (int64_t o = 0; o < kPanel; o += lanes) {
+          Vector<A> in[taps], out[kFilters];
+          for (int k = 0; k < taps; ++k)
+            in[k] = *reinterpret_cast<const Unaligned<A>*>(gathered.get() + (i * taps + k) * kPanel + o);
+          both<kTaps, kWinogradFilters>(
+              [](auto... a) __attribute__((always_inline)) { Dense<Vector<A>, A>::weight(a...); }, in, out);
+          A* const to = points + i * kPanel + o;
+          for (int k = 0; k < kFilters; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
+        }
+    }
+  }
+}
+
+// What a machine's registers hold: two vectors of sums and one factor for each row.
+template <typename A>
+constexpr int kRows = kVectorBytes == 64 ? 12 : 6;
+
+// m[r * stride + o] = sum over the channels of a group's points times a panel's, for one point.
+template <typename A>
+inline void multiply(const A* image, const A* weight, int64_t chunks, A* m, int64_t stride) {
+  constexpr int rows = kRows<A>, lanes = Simd<A>::kLanes;
+  for (int64_t o = 0; o < kPanel; o += 2 * lanes)
+    for (int64_t r = 0; r < kTiles; r += rows) {
+      Products<A, rows> products;
+      products.clear();
+      const A *a = image + r * kChunk, *b = weight + o;
+      for (int64_t c = 0; c < chunks; ++c, a += kFilters * kTiles * kChunk, b += kFilters * kChunk * kPanel)
+        for (int k = 0; k < kChunk; ++k) products.add(a + k, kChunk, b + k * kPanel, b + k * kPanel + lanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; ++i) {
+        *reinterpret_cast<Unaligned<A>*>(m + (r + i) * stride + o) = products.sum[i][0];
+        *reinterpret_cast<Unaligned<A>*>(m + (r + i) * stride + o + lanes) = products.sum[i][1];
+      }
+    }
+}
+
+template <typename T>
+void product_blocks(const WinogradProductParams& p, int64_t begin, int64_t end) {
+  using A = accumulate_t<T>;
+  using F = Dense<Vector<A>, A>;
+  constexpr int lanes = Simd<A>::kLanes, points = F::kPoints, square = points * points;
+  constexpr int64_t width = kBlockPanels * kPanel, side = F::kOutputs, area = side * side;
+  const EpilogueOperands& e = p.epilogue;
+  const int64_t groups = (p.tiles.count + kTiles - 1) / kTiles, panels = (e.channels + kPanel - 1) / kPanel;
+  const int64_t columns = (panels + kBlockPanels - 1) / kBlockPanels;
+  const A *const noise = static_cast<const A*>(e.noise), *const scale = static_cast<const A*>(e.scale),
+                 *const bias = static_cast<const A*>(e.bias);
+  const A strength = e.strength == nullptr ? A(1) : *static_cast<const A*>(e.strength);
+  Buffer<A> sums(kBlockGroups * kTiles * square * width), pixels(area * width);
+  A factors[width] = {}, offsets[width] = {};
+
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t g0 = item / columns * kBlockGroups, g1 = min64(g0 + kBlockGroups, groups);
+    const int64_t panel0 = item % columns * kBlockPanels, panel1 = min64(panel0 + kBlockPanels, panels);
+    for (int k = 0; k < square; ++k)
+      for (int64_t panel = panel0; panel < panel1; ++panel)
+        for (int64_t g = g0; g < g1; ++g)
+          multiply(static_cast<const A*>(p.image) + (g * p.chunks * square + k) * kTiles * kChunk,
+                   static_cast<const A*>(p.weight) + (panel * p.chunks * square + k) * kChunk * kPanel, p.chunks,
+                   sums.get() + ((g - g0) * kTiles * square + k) * width + (panel - panel0) * kPanel, square * width);
+
+    const int64_t c0 = panel0 * kPanel, channels = min64(panel1 * kPanel, e.channels) - c0;
+    const int64_t stride = (channels + lanes - 1) / lanes * lanes;
+    int64_t sample = -1;
+    for (int64_t t = g0 * kTiles; t < min64(g1 * kTiles, p.tiles.count); ++t) {
+      const Place at = place(p.tiles, t);
+      if (at.n != sample) {
+        sample = at.n;
+        for (int64_t c = 0; c < channels; ++c) {
+          factors[c] = scale == nullptr ? A(1) : scale[sample * e.channels + c0 + c];
+          offsets[c] = bias == nullptr ? A(0) : bias[c0 + c];
+        }
+      }
+      const int64_t y = at.y * side, x = at.x * side;
+      const int64_t rows = min64(side, p.height - y), count = min64(side, p.width - x);
+      A levels[area] = {};
+      for (int64_t i = 0; noise != nullptr && i < rows; ++i)
+        for (int64_t j = 0; j < count; ++j)
+          levels[i * side + j] = noise[at.n * e.noise_stride + (y + i) * p.width + x + j] * strength;
+
+      const A* const m = sums.get() + (t - g0 * kTiles) * square * width;
+      for (int64_t c = 0; c < stride; c += lanes) {
+        Vector<A> in[square], out[area];
+#pragma GCC unroll 36
+        for (int k = 0; k < square; ++k) in[k] = *reinterpret_cast<const Unaligned<A>*>(m + k * width + c);
+        both<points, side>([](auto... a) __attribute__((always_inline)) { F::output(a...); }, in, out);
+        const Vector<A> factor = *reinterpret_cast<const Unaligned<A>*>(factors + c);
+        const Vector<A> offset = *reinterpret_cast<const Unaligned<A>*>(offsets + c);
+#pragma GCC unroll 16
+        for (int k = 0; k < area; ++k)
+          *reinterpret_cast<Unaligned<A>*>(pixels.get() + k * stride + c) = out[k] * factor + (offset + levels[k]);
+      }
+      activate(e.activation, pixels.get(), static_cast<int>(area * stride));
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < count; ++j) {
+          const A* const z = pixels.get() + (i * side + j) * stride;
+          T* const to = static_cast<T*>(p.y) + (((at.n * p.height + y + i) * p.width) + x + j) * e.channels + c0;
+          if constexpr (std::is_same_v<T, A>)
+            std::memcpy(to, z, channels * sizeof(A));
+          else
+            store(z, static_cast<int>(channels), to);
+        }
+    }
+  }
+}
+
+}  // namespace
+
+void winograd_image(const WinogradImageParams& p, int64_t begin, int64_t end) {
+  for_dtype(p.dtype, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    if (p.stride == 1)
+      p.is_gradient ? image_groups<T, Dense, true>(p, begin, end) : image_groups<T, Dense, false>(p, begin, end);
+    else
+      p.is_gradient ? image_groups<T, Down, true>(p, begin, end) : image_groups<T, Down, false>(p, begin, end);
+  });
+}
+
+void winograd_weight(const WinogradWeightParams& p, int64_t begin, int64_t end) {
+  for_dtype(p.dtype, [&](auto* t) { weight_panels<std::remove_pointer_t<decltype(t)>>(p, begin, end); });
+}
+
+void winograd_product(const WinogradProductParams& p, int64_t begin, int64_t end) {
+  for_dtype(p.dtype, [&](auto* t) { product_blocks<std::remove_pointer_t<decltype(t)>>(p, begin, end); });
+}
+
+STYLEGAN_OPS_END_VARIANT
