@@ -67,9 +67,7 @@ void image_groups(const WinogradImageParams& p, int64_t begin, int64_t end) {
         const int64_t left = is_there ? p.channels - c : 0;
         Vector<A> in[side * side], out[square], factor = Vector<A>{} + A(1);
         if (factors != nullptr && left > 0) load_lanes(factors + at.n * p.channels + c, left, factor);
-#pragma GCC unroll 9
         for (int i = 0; i < side; ++i)
-#pragma GCC unroll 9
           for (int j = 0; j < side; ++j) {
             Vector<A>& v = in[i * side + j];
             v = Vector<A>{};
@@ -82,7 +80,6 @@ void image_groups(const WinogradImageParams& p, int64_t begin, int64_t end) {
         else
           both<side, points>([](auto... a) __attribute__((always_inline)) { F::image(a...); }, in, out);
         A* const to = room + c / kChunk * square * step + c % kChunk;
-#pragma GCC unroll 81
         for (int k = 0; k < square; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
       }
     }
