@@ -75,6 +75,9 @@ def modulated_conv2d(
     float16 itself stays finite on the way for inputs up to 256.
     With linear, relu or lrelu only x and the result are kept for the derivatives, which recover the convolution from the result: do not
     change it in place, and expect fewer digits in them where noise and bias are many times as large as the convolution.
+    On the CPU, 3x3 convolutions of at least 32 channels and 1024 pixels go through Winograd's transforms (Lavin and Gray 2015,
+    arXiv:1509.09308): in float32 the result is within 1e-5 of float64's, of its norm, and a NaN or infinity in x reaches the 4 x 4
+    pixels of each tile it touches.
     Source: Karras et al. 2020 (arXiv:1912.04958), section 2.2, equations 1 to 3.
     """
     op = "modulated_conv2d"
