@@ -26,7 +26,7 @@ help:
 	@echo 'make demo         draw faces, train a StyleGAN2 on them for DEMO_MINUTES=$(DEMO_MINUTES) minutes, name the grid of generated pictures'
 	@echo 'make test         build, and run the tests on TEST_WORKERS=$(TEST_WORKERS) processes'
 	@echo 'make build        build the libraries in place'
-	@echo 'make bench        measure the ops against the limits of this machine'
+	@echo 'make bench        measure ops, networks and training against the limits of this machine (many minutes)'
 	@echo 'make test-wheel   build source distribution and wheel, run the op tests from the wheel in a fresh environment'
 	@echo 'make test-matrix  the same on the oldest and the newest torch too (slow downloads)'
 	@echo 'make lint         check style and format;  make format mends them'
@@ -79,7 +79,7 @@ test-matrix: test-wheel
 	.ci/test-package $(PYTHON) torch==2.10.0 dist/*.tar.gz
 
 bench: $(STAMP)-build
-	for file in $(filter-out benchmarks/harness.py benchmarks/baseline.py benchmarks/cuda% benchmarks/gpu%,$(wildcard benchmarks/*.py)); do $(BIN)python $$file || exit 1; done
+	$(BIN)stylegan-ops benchmark --json build/benchmark.json --html build/benchmark.html
 
 lint: $(STAMP)-dev
 	$(BIN)ruff check .

@@ -42,7 +42,8 @@ def lines_with(paths: list[Path], pattern: str) -> list[str]:
 
 @pytest.mark.parametrize("op", ops.NAMES)
 def test_an_op_has_all_its_files(op):
-    row = [f"stylegan_ops/ops/{op}.py", f"csrc/ops/{op}.h", f"csrc/ops/{op}.cpp", f"tests/ops/test_{op}.py", f"benchmarks/{op}.py"]
+    row = [f"stylegan_ops/ops/{op}.py", f"csrc/ops/{op}.h", f"csrc/ops/{op}.cpp", f"tests/ops/test_{op}.py"]
+    row += [f"stylegan_ops/benchmark/ops/{op}.py"]
     row += [f"csrc/cpu/{op}.cpp", f"csrc/cuda/{op}.cuh", f"csrc/cuda/{op}.cu"] if op in OWN_KERNELS else []
     assert [file for file in row if not (ROOT / file).is_file()] == []
 
