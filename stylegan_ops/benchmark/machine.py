@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
 from datetime import datetime, timezone
@@ -17,6 +18,18 @@ from .cases import Options
 ROOT = Path(stylegan_ops.__file__).resolve().parents[1]
 
 
+def prepare(options: Options, threads: int) -> Options:
+    """Sets up this process: threads, the allocator, and on a GPU float32 without TF32, so that all forms compute alike.
+
+    Returns:
+        The options, cold where the C library cannot keep freed memory.
+    """
+    torch.set_num_threads(threads)
+    if torch.device(options.device).type == "cuda":
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
+    return dataclasses.replace(options, warm=options.warm and stylegan_ops.keep_freed_memory())
+
+
 def describe(options: Options) -> dict[str, Any]:
     """What a reader must know to compare two reports, in plain values."""
     on_gpu = torch.device(options.device).type == "cuda"
@@ -27,6 +40,7 @@ def describe(options: Options) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(options.device) if on_gpu else "CPU",
         "kernels": stylegan_ops.build_info()["cpu_variant"] or "none",
+        **({"float32": "without TF32"} if on_gpu else {}),
         "allocator": f"{options.allocator} ({'keeps' if options.warm else 'returns'} freed memory)",
         "stylegan_ops": stylegan_ops.__version__,
         "commit": commit() or "not a checkout",

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-import stylegan_ops
-
 from .cases import FORMS, Options, Row
+from .machine import prepare
 from .timing import Spread
 from .training import PHASES, describe, iteration, ways_for
 
@@ -85,9 +84,7 @@ def row(measure: str, dtype: str, options: Options) -> Row:
 def main(text: str) -> None:
     spec = json.loads(text)
     options = Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in spec["options"].items()})
-    torch.set_num_threads(spec["threads"])
-    if options.warm:
-        stylegan_ops.keep_freed_memory()
+    options = prepare(options, spec["threads"])
     print(json.dumps({"bytes": peak(spec["measure"], spec["form"], spec["dtype"], options, spec["ways"])}))
 
 

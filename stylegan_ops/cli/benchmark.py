@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stylegan_ops import keep_freed_memory
-
 if TYPE_CHECKING:
     from stylegan_ops.benchmark.cases import Options, Row
     from stylegan_ops.benchmark.run import Job
@@ -82,11 +80,10 @@ COUNT = click.IntRange(min=1)
     type=Several("forms", FORMS),
     default=("native", "baseline"),
     metavar="LIST",
-    show_default="native,baseline",
     help="Forms that take turns: native, baseline (the usual plain PyTorch, networks in float32), autocast (the networks' baseline "
-    "in the row's dtype), reference, compile (torch.compile of reference or baseline; ops and models only).",
+    "in the row's dtype), reference, compile (torch.compile of reference or baseline; ops and models only). [default: native,baseline]",
 )
-@click.option("--resolution", type=Resolution(), default=128, show_default=True, help="Of the networks, pixels.")
+@click.option("--resolution", type=Resolution(), default=128, show_default=True, help="Of the networks.")
 @click.option("--batch", type=COUNT, metavar="IMAGES", help="Of the networks. [default: 4; 1 from 1024 px on]")
 @click.option("--channel-base", type=COUNT, metavar="N", help="Channels times resolution. [default: 16384; 32768 from 1024 px on]")
 @click.option("--scaling", is_flag=True, help="More rows of models: 32 to 1024 px at batch 1, and batch 1 to 32 at --resolution.")
@@ -105,7 +102,7 @@ def command(
     The forms of a row take turns in one process. A row has the median time of the first form (native, unless it is left out), its rate,
     the rate of what the machine can do in the same rounds (a copy of as many bytes, or a dense channels_last 3x3 convolution), the share
     of the one in the other, and each other form's time and ratio. Small tensors have the microseconds above an empty registered operator
-    instead, training the peak memory of fresh processes too.
+    instead, training the peak memory of fresh processes too. Ctrl-C keeps the rows measured so far.
 
     \b
     Examples:
@@ -119,15 +116,14 @@ def command(
     for option, path in (("--json", json_path), ("--html", html_path)):
         if path and not Path(path).absolute().parent.is_dir():
             raise click.BadParameter(f"must lie in a folder that exists ({path!r})", param_hint=option)
-    warm = not cold and keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
+    from stylegan_ops.benchmark import machine
     from stylegan_ops.benchmark.cases import Options
     from stylegan_ops.benchmark.run import jobs
 
-    options = Options(warm=warm, **given)
+    options = Options(warm=not cold, **given)
     chosen = list(dict.fromkeys(sections)) or list(SECTIONS)
     _check(chosen, options)
+    options = machine.prepare(options, threads or torch.get_num_threads())
     torch.manual_seed(0)
     work = jobs(chosen, options)
     if not work:
@@ -185,19 +181,21 @@ def _run(work: list[Job], options: Options, json_path: str | None, html_path: st
 
     rows: list[Row] = []
     head = ""
-    for row in run.run(work, progress):
-        if sys.stderr.isatty():
-            click.echo("\r\x1b[K", err=True, nl=False)
-        if table.head(row) != head:
-            head = table.head(row)
-            click.secho(f"\n{head}", bold=True)
-        click.echo(table.line(row))
-        for note in table.notes(row):
-            click.secho(f"      {note}", dim=True)
-        rows.append(row)
-    everything = {"machine": about, "rows": [row.as_json() for row in rows]}
-    for path, text in ((json_path, lambda: json.dumps(everything, indent=1) + "\n"), (html_path, lambda: report.page(everything))):
-        if path:
-            with atomic_write(path) as file:
-                file.write(text().encode())
-            click.echo(f"Written: {path}")
+    try:
+        for row in run.run(work, progress):
+            if sys.stderr.isatty():
+                click.echo("\r\x1b[K", err=True, nl=False)
+            if table.head(row) != head:
+                head = table.head(row)
+                click.secho(f"\n{head}", bold=True)
+            click.echo(table.line(row))
+            for note in table.notes(row):
+                click.secho(f"      {note}", dim=True)
+            rows.append(row)
+    finally:  # after Ctrl-C or an error in a late row, too: the rows before it took long enough
+        everything = {"machine": about, "rows": [row.as_json() for row in rows]}
+        for path, text in ((json_path, lambda: json.dumps(everything, indent=1) + "\n"), (html_path, lambda: report.page(everything))):
+            if path and rows:
+                with atomic_write(path) as file:
+                    file.write(text().encode())
+                click.echo(f"Written: {path}, {len(rows)} of {len(work)} rows")

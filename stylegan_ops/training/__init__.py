@@ -1,5 +1,9 @@
 """Training: the losses and regularisers of StyleGAN2, and a loop that can be interrupted, resumed and spread over processes."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from .checkpoint import CheckpointError, latest_checkpoint, load_checkpoint, load_generator, save_checkpoint
 from .config import TrainingConfig
 from .ema import ema_beta, update_ema
@@ -10,7 +14,9 @@ from .path_length import PathLengthRegularizer, default_path_weight
 from .presets import PRESETS
 from .processes import Processes
 from .state import TrainingState
-from .trainer import RunResult, Trainer, TrainingDiverged
+
+if TYPE_CHECKING:
+    from .trainer import RunResult, Trainer, TrainingDiverged
 
 __all__ = [
     "PRESETS",
@@ -36,3 +42,12 @@ __all__ = [
     "save_checkpoint",
     "update_ema",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The trainer reads images, which needs Pillow: it is imported when it is asked for, so that the losses need no more than torch."""
+    if name in ("RunResult", "Trainer", "TrainingDiverged"):
+        from . import trainer
+
+        return getattr(trainer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -53,7 +53,7 @@ def test_help_names_every_option_with_its_unit():
         "[ops|models|training]...",
         "--batch IMAGES",
         "--seconds S",
-        "pixels",
+        "--resolution PIXELS",
         "--threads N",
         "--json FILE",
         "--html FILE",
@@ -165,6 +165,29 @@ def test_disagreeing_forms_are_not_timed(monkeypatch):
     assert re.search(r"Error: G forward, float32: native must agree with the others \(relative error .*\); nothing is timed", result.output)
 
 
+@needs_native
+@pytest.mark.parametrize(
+    ("error", "status", "says"), [(RuntimeError("no memory"), 1, "Error: no memory"), (KeyboardInterrupt(), 1, "Aborted!")]
+)
+def test_what_was_measured_is_kept(monkeypatch, tmp_path, error, status, says):
+    from stylegan_ops.benchmark import run as runner
+
+    measure, rows = runner.measure, []
+
+    def fails_at_the_second(case, options):
+        if rows:
+            raise error
+        rows.append(measure(case, options))
+        return rows[0]
+
+    monkeypatch.setattr(runner, "measure", fails_at_the_second)
+    files = [tmp_path / "x.json", tmp_path / "x.html"]
+    result = invoke("ops", *QUICK, "--only", "pixel_norm, small: [1, 64", "--json", files[0], "--html", files[1])
+    assert result.exit_code == status and says in result.output and "1 of 3 rows" in result.output
+    (row,) = json.loads(files[0].read_text())["rows"]
+    assert row["name"] == "[1, 64, 4, 4], float32" and row["name"] in files[1].read_text()
+
+
 WRONG = {
     "--dtype float32,int8": "'--dtype': must be of float64, float32, bfloat16, float16, joined by commas ('int8')",
     "--compare native,nothing": "'--compare': must be of native, baseline, autocast, reference, compile, joined by commas ('nothing')",
@@ -205,6 +228,28 @@ def test_runs_without_the_compiled_library_on_the_forms_that_are_left():
     done = subprocess.run([*command, "--compare", "reference,baseline"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^pixel_norm, small +baseline +reference ", done.stdout, re.MULTILINE)
+
+
+@needs_native
+def test_needs_no_extra(tmp_path):
+    """torch, numpy and click are enough, for the page too."""
+    code = "import sys; sys.modules |= dict.fromkeys(['PIL', 'tqdm', 'tensorboard', 'matplotlib', 'pytest_benchmark'])\n"
+    code += "from stylegan_ops.cli import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "benchmark",
+        "models",
+        *map(str, TINY),
+        "--html",
+        str(tmp_path / "x.html"),
+        "--only",
+        "D forward",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert "D forward" in (tmp_path / "x.html").read_text()
 
 
 @needs_native
