@@ -17,7 +17,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 # Forms of the same work, in the order in which a row shows them; the first one present is what its rate belongs to.
 FORMS = {
     "native": "the compiled kernels",
-    "baseline": "the established form in plain PyTorch; networks always in float32, whatever their row's dtype",
+    "baseline": "the established form in plain PyTorch; networks in float32, also beside 16 bits",
     "autocast": "the networks' baseline under autocast to the row's dtype",
     "reference": "the definition in plain PyTorch",
     "compile": "the ops' reference and the networks' baseline under torch.compile",

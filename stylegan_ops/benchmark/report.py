@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from html import escape
 from typing import Any
@@ -24,7 +25,8 @@ h1 { font-size: 1.7em; } h2 { margin-top: 2em; border-bottom: 1px solid var(--gr
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1em; } dt { color: var(--soft); } dd { margin: 0; }
 svg { width: 100%; height: auto; display: block; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg text.note { fill: var(--soft); } .grid { stroke: var(--grid); } .mark { stroke: var(--ink); stroke-dasharray: 3 3; }
-.line { fill: none; stroke: var(--c); stroke-width: 2; } .dashed { stroke-dasharray: 6 4; } .dot, .bar { fill: var(--c); }
+.line { fill: none; stroke: var(--c); stroke-width: 2; } .roof { fill: none; stroke: var(--ink); stroke-dasharray: 6 4; }
+.dot, .bar { fill: var(--c); }
 .legend span { margin-right: 1.2em; } .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .4em;
   background: var(--c); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; } td, th { padding: 2px 10px; text-align: right; }
@@ -56,7 +58,8 @@ def page(report: Report) -> str:
         ("Training", durations, training),
     ):
         if some:
-            parts.append(f"<section><h2>{name}</h2>{draw(some)}{tables(some)}</section>")
+            numbers = "" if draw is roofline else tables(some)
+            parts.append(f"<section><h2>{name}</h2>{draw(some)}{numbers}</section>")
     return "\n".join(parts) + "\n</body></html>\n"
 
 
@@ -73,6 +76,12 @@ def by_group(rows: Rows) -> dict[str, Rows]:
 
 def median(row: dict[str, Any], form: str) -> float:
     return row["values"][form]["median"]
+
+
+def known_as(form: str, row: dict[str, Any]) -> str:
+    """A form's name; the networks' baseline is in float32 where the row has 16 bits."""
+    in_float32 = form in ("baseline", "compile") and row["section"] in ("models", "scaling", "training")
+    return f"{form} in float32" if in_float32 and row["facts"]["dtype"] in ("bfloat16", "float16") else form
 
 
 def roofline(rows: Rows) -> str:
@@ -96,9 +105,10 @@ def roofline(rows: Rows) -> str:
             roof = [(low, dense), (high, dense)]
         ys = [y for _, y, _ in dots] + [y for _, y in roof]
         plot = svg.LogPlot([low, high], ys, "floating-point operations per byte moved", "GFLOP/s")
-        plot.curve(roof, 4, dashed=True)
+        plot.path(roof, "roof")
         if copy:
-            plot.label(low, low * copy, f"copy, {copy:.1f} GB/s")
+            x = math.sqrt(roof[0][0] * roof[1][0])
+            plot.label(x, x * copy, f"copy, {copy:.1f} GB/s ", "end")
         if dense:
             plot.label(high, dense, f"dense 3x3 convolution, {dense:.0f} GFLOP/s", "end")
         for x, y, row in dots:
@@ -107,10 +117,10 @@ def roofline(rows: Rows) -> str:
         pictures.append(f"<h3>{escape(dtype)}</h3>{plot.picture(f'roofline, {dtype}')}{svg.legend(used)}")
     words = (
         "Each dot is a row, named under the mouse. The line is what the machine reached: memory bandwidth to the left, arithmetic to the "
+        "right. Bytes are those of a row's large inputs and outputs, as if each was read or written once. A row above the line has a "
+        "cheaper way than the dense convolution: float32, say, on a machine that does not multiply 16 bits."
     )
-    return about(words + "right. Bytes are those of a row's large inputs and outputs, as if each was read or written once.") + "".join(
-        pictures
-    )
+    return about(words) + "".join(pictures)
 
 
 def shares(rows: Rows) -> str:
@@ -122,7 +132,10 @@ def shares(rows: Rows) -> str:
             by_dtype[row["facts"]["dtype"]].append(row)
         pictures.append(f"<h3>{escape(group)}</h3>")
         for i, (dtype, some) in enumerate(by_dtype.items()):
-            bars = [(row["name"], row["share"], f"{row['share']:.0%}, {row['rate']:.1f} {row['unit']}", 0) for row in some]
+            bars = []
+            for row in some:
+                words = f"{row['share']:.0%}, {row['rate']:.1f} {row['unit']}"
+                bars.append((row["name"].replace(f"{dtype} ", ""), row["share"], words, 0))
             full = max(1.0, *(value for _, value, _, _ in bars))
             picture = svg.bars(bars, full, 1.0, f"{group}, {dtype}: share of the limit")
             pictures.append(f"<details{' open' if i == 0 else ''}><summary>{escape(dtype)}</summary>{picture}</details>")
@@ -136,7 +149,7 @@ def overheads(rows: Rows) -> str:
     for row in rows:
         above = (median(row, row["main"]) - median(row, "empty")) * 1e6
         bars.append((f"{row['group'].partition(',')[0]} {row['name']}", max(above, 0), f"{above:.1f} us above an empty operator", 0))
-    return svg.bars(bars, max(value for _, value, _, _ in bars) or 1, None, "overhead of calls", names=270)
+    return svg.bars(bars, max(value for _, value, _, _ in bars) or 1, None, "overhead of calls")
 
 
 def durations(rows: Rows) -> str:
@@ -148,9 +161,9 @@ def durations(rows: Rows) -> str:
             for form in row["values"]:
                 value = median(row, form)
                 ratio = f", {row['ratios'][form]:.2f}x of {row['main']}" if form in row["ratios"] else ""
-                bars.append((f"{row['name']}: {form}", value, amount(value, row["measure"]) + ratio, COLORS.get(form, 7)))
+                bars.append((f"{row['name']}: {known_as(form, row)}", value, amount(value, row["measure"]) + ratio, COLORS.get(form, 7)))
         full = max(value for _, value, _, _ in bars)
-        pictures.append(f"<h3>{escape(group)}</h3>{svg.bars(bars, full, None, group, names=470)}")
+        pictures.append(f"<h3>{escape(group)}</h3>{svg.bars(bars, full, None, group)}")
     return "".join(pictures)
 
 
@@ -164,15 +177,17 @@ def growth(rows: Rows) -> str:
             for row in members:
                 if row["facts"]["scaling"] == kind:
                     for form in row["values"]:
-                        curves[form, row["facts"]["dtype"]].append((row["facts"][key], median(row, form)))
+                        curves[known_as(form, row), row["facts"]["dtype"]].append((row["facts"][key], median(row, form)))
             if not curves:
                 continue
             points = [point for curve in curves.values() for point in curve]
-            plot = svg.LogPlot([x for x, _ in points], [y for _, y in points], label, "seconds", height=320)
-            names = {f"{form} {dtype}": i % 8 for i, (form, dtype) in enumerate(curves)}
+            plot = svg.LogPlot(
+                [x for x, _ in points], [y for _, y in points], label, "seconds", height=320, x_ticks=sorted({x for x, _ in points})
+            )
+            names = {f"{form}, {dtype}": i % 8 for i, (form, dtype) in enumerate(curves)}
             for i, ((form, dtype), curve) in enumerate(curves.items()):
                 curve.sort()
-                plot.curve(curve, i % 8, [f"{form} {dtype}, {x}: {seconds(y)}" for x, y in curve])
+                plot.curve(curve, i % 8, [f"{form}, {dtype}, {x}: {seconds(y)}" for x, y in curve])
             pictures.append(f"<h3>{escape(group)}, {kind}</h3>{plot.picture(f'{group}, {kind}')}{svg.legend(names)}")
     return "".join(pictures)
 

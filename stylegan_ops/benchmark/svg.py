@@ -10,6 +10,8 @@ Point = tuple[float, float]
 
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 44  # margins of a plot, in pixels
 BAR = 20  # height of a bar with its gap
+WIDTH = 960
+GLYPH = 6.6  # the width that a letter takes at most, on the average of a line
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
@@ -38,14 +40,23 @@ def short(value: float) -> str:
 class LogPlot:
     """A plot with two logarithmic axes over all points given; `values` come in the axes' units."""
 
-    def __init__(self, xs: Sequence[float], ys: Sequence[float], x_label: str, y_label: str, width: int = 720, height: int = 400) -> None:
+    def __init__(
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        x_label: str,
+        y_label: str,
+        width: int = WIDTH,
+        height: int = 400,
+        x_ticks: Sequence[float] = (),
+    ) -> None:
         self.width, self.height = width, height
         self.x_range, self.y_range = (self._range(values) for values in (xs, ys))
         self.parts: list[str] = []
         left, right, top, bottom = LEFT, width - RIGHT, TOP, height - BOTTOM
-        for value in self._ticks(self.x_range):
+        for value in x_ticks or self._ticks(self.x_range):
             x = self.x(value)
-            self.parts += [line((x, top), (x, bottom), "grid"), text(x, bottom + 16, short(value), "middle")]
+            self.parts += [line((x, top), (x, bottom), "grid"), text(x, bottom + 16, f"{value:g}" if x_ticks else short(value), "middle")]
         for value in self._ticks(self.y_range):
             y = self.y(value)
             self.parts += [line((left, y), (right, y), "grid"), text(left - 6, y + 4, short(value), "end")]
@@ -73,11 +84,14 @@ class LogPlot:
         low, high = self.y_range
         return self.height - BOTTOM - (math.log10(value) - low) / (high - low) * (self.height - TOP - BOTTOM)
 
-    def curve(self, points: Sequence[Point], color: int, words: Sequence[str] = (), dashed: bool = False) -> None:
+    def path(self, points: Sequence[Point], kind: str) -> None:
+        joined = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+        self.parts.append(f'<polyline points="{joined}" class="{kind}"/>')
+
+    def curve(self, points: Sequence[Point], color: int, words: Sequence[str]) -> None:
         """Points joined by lines, each with what to say when the mouse is over it."""
-        path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
-        self.parts.append(f'<polyline points="{path}" class="line c{color}{" dashed" if dashed else ""}"/>')
-        for (x, y), says in zip(points, words, strict=False):
+        self.path(points, f"line c{color}")
+        for (x, y), says in zip(points, words, strict=True):
             self.dot(x, y, color, says)
 
     def dot(self, x: float, y: float, color: int, says: str) -> None:
@@ -91,17 +105,18 @@ class LogPlot:
         return svg(self.width, self.height, self.parts, title)
 
 
-def bars(rows: Sequence[tuple[str, float, str, int]], full: float, mark: float | None, title: str, names: int = 330) -> str:
+def bars(rows: Sequence[tuple[str, float, str, int]], full: float, mark: float | None, title: str) -> str:
     """Horizontal bars: name, value, what stands behind it, colour. `full` is the longest bar's value, `mark` a line at a value."""
-    width, room = 900, 900 - names - 150
-    height = len(rows) * BAR + 22
+    names, words = (GLYPH * max(len(row[i]) for row in rows) + 16 for i in (0, 2))
+    room = max(WIDTH - names - words, 250)
+    width, height = names + room + words, len(rows) * BAR + 22
     parts = []
-    for i, (name, value, words, color) in enumerate(rows):
+    for i, (name, value, says, color) in enumerate(rows):
         y = i * BAR + 18
-        length = min(value / full, 1) * room
-        parts += [text(names - 8, y + 12, name, "end"), text(names + length + 6, y + 12, words)]
-        says = f"<title>{escape(f'{name}: {words}')}</title>"
-        parts.append(f'<rect x="{names}" y="{y}" width="{max(length, 1):.1f}" height="{BAR - 5}" class="bar c{color}">{says}</rect>')
+        length = max(min(value / full, 1) * room, 1)
+        parts += [text(names - 8, y + 12, name, "end"), text(names + room + 8, y + 12, says)]
+        whole = f"<title>{escape(f'{name}: {says}')}</title>"
+        parts.append(f'<rect x="{names:.1f}" y="{y}" width="{length:.1f}" height="{BAR - 5}" class="bar c{color}">{whole}</rect>')
     if mark is not None:
         x = names + mark / full * room
         parts += [line((x, 14), (x, height), "mark"), text(x, 11, "limit", "middle", "note")]

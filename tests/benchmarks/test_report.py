@@ -106,6 +106,15 @@ def test_every_row_has_its_mark_in_a_plot():
     assert any(text.startswith("bias_act: x < y & z") and "0.38 flop/byte" in text for text in says)
 
 
+def test_the_baseline_beside_16_bits_is_said_to_be_in_float32():
+    made = everything()
+    made["rows"] = [row for row in made["rows"] if row["section"] in ("models", "ops")]
+    assert "baseline in float32" not in report.page(made)
+    for row in made["rows"]:
+        row["facts"]["dtype"] = "bfloat16"
+    assert report.page(made).count("128 px: baseline in float32<") == 1  # not the ops', which is in the row's dtype
+
+
 def test_nothing_outside_is_asked_for():
     text = report.page(everything())
     assert Page(text).links == []
@@ -139,5 +148,7 @@ def test_a_logarithmic_axis():
     assert plot.x(10) - plot.x(1) == pytest.approx(plot.x(100) - plot.x(10))
     assert plot.y(10) < plot.y(1e-3) <= 400 - svg.BOTTOM
     assert plot._ticks(plot.x_range) == [1, 10, 100, 1000]
-    assert svg.LogPlot([5, 5], [1, 1], "x", "y").x(5) == pytest.approx((svg.LEFT + 720 - svg.RIGHT) / 2)
+    assert svg.LogPlot([5, 5], [1, 1], "x", "y", width=720).x(5) == pytest.approx((svg.LEFT + 720 - svg.RIGHT) / 2)
+    ticked = svg.LogPlot([32, 1024], [1, 2], "x", "y", x_ticks=[32, 1024]).picture("")
+    assert ">32<" in ticked and ">1024<" in ticked and ">100<" not in ticked
     assert [svg.short(value) for value in (0.5, 32, 1024, 2e6)] == ["0.5", "32", "1.02k", "2M"]
