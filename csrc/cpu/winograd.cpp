@@ -10,7 +10,6 @@ STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
 constexpr int64_t kTiles = kWinogradTiles, kChunk = kWinogradChunk, kPanel = kWinogradPanel;
-constexpr int64_t kFilters = kWinogradFilters * kWinogradFilters;
 constexpr int64_t kBlockGroups = kWinogradBlock, kBlockPanels = 2;  // the sums of a work item fit a private cache
 
 template <typename A>
@@ -46,78 +45,86 @@ inline Place place(const WinogradTiles& t, int64_t tile) {
 }
 
 // Of images, or of gradients of the output.
-template <typename T, template <typename, typename> class Form, bool GRADIENT>
+template <typename T, template <typename, typename> class Taps, bool GRADIENT>
 void image_groups(const WinogradImageParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
-  using F = Form<Vector<A>, A>;
-  constexpr int points = F::kPoints, square = points * points;
-  constexpr int side = GRADIENT ? F::kOutputs : F::kInputs, stride = GRADIENT ? F::kOutputs : F::kStep;
-  constexpr int lanes = Simd<A>::kLanes;
+  using F = Taps<Vector<A>, A>;
+  constexpr int side = GRADIENT ? F::kOutputs : kPoints, lanes = Simd<A>::kLanes;
+  constexpr int64_t step = kTiles * kChunk;  // from point to point
+  const int64_t stride = p.form == WinogradForm::kDown && !GRADIENT ? 2 : 1, parities = stride * stride;
   const T* const image = static_cast<const T*>(p.image);
   const A* const factors = static_cast<const A*>(p.factors);
-  constexpr int64_t step = kTiles * kChunk;  // from point to point
-  for (int64_t group = begin; group < end; ++group) {
-    for (int64_t r = 0; r < kTiles; ++r) {
-      A* const room = static_cast<A*>(p.points) + group * p.chunks * square * step + r * kChunk;
-      const int64_t tile = group * kTiles + r;
-      const bool is_there = tile < p.tiles.count;
-      const Place at = place(p.tiles, tile);
-      const int64_t y = at.y * stride - p.pad_y, x = at.x * stride - p.pad_x;
-      for (int64_t c = 0; c < p.chunks * kChunk; c += lanes) {
-        const int64_t left = is_there ? p.channels - c : 0;
-        Vector<A> in[side * side], out[square], factor = Vector<A>{} + A(1);
-        if (factors != nullptr && left > 0) load_lanes(factors + at.n * p.channels + c, left, factor);
-        for (int i = 0; i < side; ++i)
-          for (int j = 0; j < side; ++j) {
-            Vector<A>& v = in[i * side + j];
-            v = Vector<A>{};
-            if (left <= 0 || y + i < 0 || y + i >= p.height || x + j < 0 || x + j >= p.width) continue;
-            load_lanes(image + ((at.n * p.height + y + i) * p.width + x + j) * p.channels + c, left, v);
-            v *= factor;
-          }
-        if constexpr (GRADIENT)
-          both<side, points>([](auto... a) __attribute__((always_inline)) { F::gradient(a...); }, in, out);
-        else
-          both<side, points>([](auto... a) __attribute__((always_inline)) { F::image(a...); }, in, out);
-        A* const to = room + c / kChunk * square * step + c % kChunk;
-        for (int k = 0; k < square; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
-      }
+  for (int64_t item = begin * kTiles * parities; item < end * kTiles * parities; ++item) {
+    const int64_t parity = item / kTiles % parities, group = item / kTiles / parities, r = item % kTiles;
+    A* const room = static_cast<A*>(p.points) + item / kTiles * p.chunks * kSquare * step + r * kChunk;
+    const int64_t tile = group * kTiles + r;
+    const bool is_there = tile < p.tiles.count;
+    const Place at = place(p.tiles, tile);
+    const int64_t y = at.y * F::kOutputs * stride + parity / 2 - p.pad_y;
+    const int64_t x = at.x * F::kOutputs * stride + parity % 2 - p.pad_x;
+    for (int64_t c = 0; c < p.chunks * kChunk; c += lanes) {
+      const int64_t left = is_there ? p.channels - c : 0;
+      Vector<A> in[side * side], out[kSquare], factor = Vector<A>{} + A(1);
+      if (factors != nullptr && left > 0) load_lanes(factors + at.n * p.channels + c, left, factor);
+      for (int i = 0; i < side; ++i)
+        for (int j = 0; j < side; ++j) {
+          Vector<A>& v = in[i * side + j];
+          v = Vector<A>{};
+          const int64_t row = y + i * stride, column = x + j * stride;
+          if (left <= 0 || row < 0 || row >= p.height || column < 0 || column >= p.width) continue;
+          const T* const from = image + ((at.n * p.height + row) * p.width + column) * p.channels + c;
+          load_lanes(from, left, v);
+          // The next tile's; this one's come too irregularly for the processor to foresee.
+          if (j >= side - F::kOutputs) __builtin_prefetch(from + F::kOutputs * stride * p.channels);
+          v *= factor;
+        }
+      if constexpr (GRADIENT)
+        both<side, kPoints>([](auto... a) __attribute__((always_inline)) { F::gradient(a...); }, in, out);
+      else
+        both<side, kPoints>([](auto... a) __attribute__((always_inline)) { F::image(a...); }, in, out);
+      A* const to = room + c / kChunk * kSquare * step + c % kChunk;
+      for (int k = 0; k < kSquare; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
     }
   }
 }
 
-template <typename T>
+template <typename T, template <typename, typename> class Taps>
 void weight_panels(const WinogradWeightParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
-  constexpr int lanes = Simd<A>::kLanes, taps = kTaps * kTaps;
+  using F = Taps<Vector<A>, A>;
+  constexpr int lanes = Simd<A>::kLanes, taps = F::kTaps;
+  constexpr int64_t step = kChunk * kPanel;  // from one point to the next
   const T* const w = static_cast<const T*>(p.w);
-  constexpr int64_t step = kChunk * kPanel;  // from one transformed tap to the next
-  int64_t offsets[taps];
-  for (int k = 0; k < taps; ++k) offsets[k] = k / kTaps * p.stride_y + k % kTaps * p.stride_x;
-  Buffer<A> gathered(kChunk * taps * kPanel);  // [chunk, taps, panel]
-  for (int64_t panel = begin; panel < end; ++panel) {
-    A* points = static_cast<A*>(p.points) + panel * p.chunks * kFilters * step;
-    for (int64_t c = 0; c < p.chunks; ++c, points += kFilters * step) {
-      const int64_t outputs = min64(kPanel, p.out_channels - panel * kPanel),
-                    inputs = min64(kChunk, p.in_channels - c * kChunk);
-      if (outputs < kPanel || inputs < kChunk) std::memset(gathered.get(), 0, kChunk * taps * kPanel * sizeof(A));
-      const T* const corner = w + panel * kPanel * p.stride_o + c * kChunk * p.stride_i;
-      for (int64_t o = 0; o < outputs; ++o)
-        for (int64_t i = 0; i < inputs; ++i) {
-          const T* const from = corner + o * p.stride_o + i * p.stride_i;
-          A* const to = gathered.get() + i * taps * kPanel + o;
+  int64_t offsets[9];
+  for (int k = 0; k < 9; ++k) offsets[k] = k / 3 * p.stride_y + k % 3 * p.stride_x;
+  Buffer<A> gathered(kChunk * 9 * kPanel);  // [chunk, taps, panel]
+  for (int64_t item = begin * p.chunks; item < end * p.chunks; ++item) {
+    const int64_t panel = item / p.chunks, c = item % p.chunks;
+    const int64_t outputs = min64(kPanel, p.out_channels - panel * kPanel);
+    const int64_t inputs = min64(kChunk, p.in_channels - c * kChunk);
+    if (outputs < kPanel || inputs < kChunk) std::memset(gathered.get(), 0, kChunk * 9 * kPanel * sizeof(A));
+    const T* const corner = w + panel * kPanel * p.stride_o + c * kChunk * p.stride_i;
+    for (int64_t o = 0; o < outputs; ++o)
+      for (int64_t i = 0; i < inputs; ++i) {
+        const T* const from = corner + o * p.stride_o + i * p.stride_i;
+        A* const to = gathered.get() + i * 9 * kPanel + o;
 #pragma GCC unroll 9
-          for (int k = 0; k < taps; ++k) to[k * kPanel] = widened(from[offsets[k]]);
-        }
+        for (int k = 0; k < 9; ++k) to[k * kPanel] = widened(from[offsets[k]]);
+      }
+    for (int parity = 0; parity < winograd_parities(p.form); ++parity) {
       for (int64_t i = 0; i < kChunk; ++i)
         for (int64_t o = 0; o < kPanel; o += lanes) {
-          Vector<A> in[taps], out[kFilters];
-          for (int k = 0; k < taps; ++k)
-            in[k] = *reinterpret_cast<const Unaligned<A>*>(gathered.get() + (i * taps + k) * kPanel + o);
-          both<kTaps, kWinogradFilters>(
-              [](auto... a) __attribute__((always_inline)) { Dense<Vector<A>, A>::weight(a...); }, in, out);
-          A* const to = points + i * kPanel + o;
-          for (int k = 0; k < kFilters; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
+          Vector<A> in[taps * taps], out[kSquare];
+          for (int k = 0; k < taps * taps; ++k) {
+            const int y = taps == 3 ? k / taps : kTapsOf[true][parity / 2][k / taps];
+            const int x = taps == 3 ? k % taps : kTapsOf[true][parity % 2][k % taps];
+            const A* const from = gathered.get() + (i * 9 + y * 3 + x) * kPanel + o;
+            in[k] = y < 0 || x < 0 ? Vector<A>{} : *reinterpret_cast<const Unaligned<A>*>(from);
+          }
+          both<taps, kPoints>([](auto... a) __attribute__((always_inline)) { F::weight(a...); }, in, out);
+          A* const to = static_cast<A*>(p.points) + ((parity * p.panels + panel) * p.chunks + c) * kSquare * step +
+                        i * kPanel + o;
+          for (int k = 0; k < kSquare; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
         }
     }
   }
@@ -136,7 +143,7 @@ inline void multiply(const A* image, const A* weight, int64_t chunks, A* m, int6
       Products<A, rows> products;
       products.clear();
       const A *a = image + r * kChunk, *b = weight + o;
-      for (int64_t c = 0; c < chunks; ++c, a += kFilters * kTiles * kChunk, b += kFilters * kChunk * kPanel)
+      for (int64_t c = 0; c < chunks; ++c, a += kSquare * kTiles * kChunk, b += kSquare * kChunk * kPanel)
         for (int k = 0; k < kChunk; ++k) products.add(a + k, kChunk, b + k * kPanel, b + k * kPanel + lanes);
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
@@ -146,33 +153,41 @@ inline void multiply(const A* image, const A* weight, int64_t chunks, A* m, int6
     }
 }
 
-template <typename T>
+template <typename T, template <typename, typename> class Taps>
 void product_blocks(const WinogradProductParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
-  using F = Dense<Vector<A>, A>;
-  constexpr int lanes = Simd<A>::kLanes, points = F::kPoints, square = points * points;
+  using F = Taps<Vector<A>, A>;
+  constexpr int lanes = Simd<A>::kLanes;
   constexpr int64_t width = kBlockPanels * kPanel, side = F::kOutputs, area = side * side;
+  const int64_t stride = p.form == WinogradForm::kUp ? 2 : 1, parities = stride * stride;
   const EpilogueOperands& e = p.epilogue;
   const int64_t groups = (p.tiles.count + kTiles - 1) / kTiles, panels = (e.channels + kPanel - 1) / kPanel;
   const int64_t columns = (panels + kBlockPanels - 1) / kBlockPanels;
   const A *const noise = static_cast<const A*>(e.noise), *const scale = static_cast<const A*>(e.scale),
                  *const bias = static_cast<const A*>(e.bias);
   const A strength = e.strength == nullptr ? A(1) : *static_cast<const A*>(e.strength);
-  Buffer<A> sums(kBlockGroups * kTiles * square * width), pixels(area * width);
+  Buffer<A> sums(kBlockGroups * kTiles * kSquare * width), pixels(area * width);
   A factors[width] = {}, offsets[width] = {};
 
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t g0 = item / columns * kBlockGroups, g1 = min64(g0 + kBlockGroups, groups);
+    const int64_t g0 = item / (columns * parities) * kBlockGroups, g1 = min64(g0 + kBlockGroups, groups);
     const int64_t panel0 = item % columns * kBlockPanels, panel1 = min64(panel0 + kBlockPanels, panels);
-    for (int k = 0; k < square; ++k)
+    const int parity = static_cast<int>(item / columns % parities);
+    for (int k = 0; k < kSquare; ++k)
       for (int64_t panel = panel0; panel < panel1; ++panel)
-        for (int64_t g = g0; g < g1; ++g)
-          multiply(static_cast<const A*>(p.image) + (g * p.chunks * square + k) * kTiles * kChunk,
-                   static_cast<const A*>(p.weight) + (panel * p.chunks * square + k) * kChunk * kPanel, p.chunks,
-                   sums.get() + ((g - g0) * kTiles * square + k) * width + (panel - panel0) * kPanel, square * width);
+        for (int64_t g = g0; g < g1; ++g) {
+          A* const m = sums.get() + ((g - g0) * kTiles * kSquare + k) * width + (panel - panel0) * kPanel;
+          const A* const image = static_cast<const A*>(p.image) + (g * p.chunks * kSquare + k) * kTiles * kChunk;
+          const A* const weight =
+              static_cast<const A*>(p.weight) + ((parity * panels + panel) * p.chunks * kSquare + k) * kChunk * kPanel;
+          if (parities > 1 && is_zero(true, parity, k))
+            for (int64_t r = 0; r < kTiles; ++r) std::memset(m + r * kSquare * width, 0, kPanel * sizeof(A));
+          else
+            multiply(image, weight, p.chunks, m, kSquare * width);
+        }
 
     const int64_t c0 = panel0 * kPanel, channels = min64(panel1 * kPanel, e.channels) - c0;
-    const int64_t stride = (channels + lanes - 1) / lanes * lanes;
+    const int64_t stride_of_pixel = (channels + lanes - 1) / lanes * lanes;
     int64_t sample = -1;
     for (int64_t t = g0 * kTiles; t < min64(g1 * kTiles, p.tiles.count); ++t) {
       const Place at = place(p.tiles, t);
@@ -183,35 +198,42 @@ void product_blocks(const WinogradProductParams& p, int64_t begin, int64_t end) 
           offsets[c] = bias == nullptr ? A(0) : bias[c0 + c];
         }
       }
-      const int64_t y = at.y * side, x = at.x * side;
-      const int64_t rows = min64(side, p.height - y), count = min64(side, p.width - x);
+      const int64_t y0 = at.y * side * stride + parity / 2 - p.crop_y,
+                    x0 = at.x * side * stride + parity % 2 - p.crop_x;
+      // Pixel (i, j) of the tile, or -1 where it is beyond the image.
+      const auto pixel = [&](int64_t i, int64_t j) {
+        const int64_t y = y0 + i * stride, x = x0 + j * stride;
+        return y < 0 || y >= p.height || x < 0 || x >= p.width ? -1 : y * p.width + x;
+      };
       A levels[area] = {};
-      for (int64_t i = 0; noise != nullptr && i < rows; ++i)
-        for (int64_t j = 0; j < count; ++j)
-          levels[i * side + j] = noise[at.n * e.noise_stride + (y + i) * p.width + x + j] * strength;
+      for (int64_t k = 0; noise != nullptr && k < area; ++k)
+        if (const int64_t q = pixel(k / side, k % side); q >= 0)
+          levels[k] = noise[at.n * e.noise_stride + q] * strength;
 
-      const A* const m = sums.get() + (t - g0 * kTiles) * square * width;
-      for (int64_t c = 0; c < stride; c += lanes) {
-        Vector<A> in[square], out[area];
+      const A* const m = sums.get() + (t - g0 * kTiles) * kSquare * width;
+      for (int64_t c = 0; c < stride_of_pixel; c += lanes) {
+        Vector<A> in[kSquare], out[area];
 #pragma GCC unroll 36
-        for (int k = 0; k < square; ++k) in[k] = *reinterpret_cast<const Unaligned<A>*>(m + k * width + c);
-        both<points, side>([](auto... a) __attribute__((always_inline)) { F::output(a...); }, in, out);
+        for (int k = 0; k < kSquare; ++k) in[k] = *reinterpret_cast<const Unaligned<A>*>(m + k * width + c);
+        both<kPoints, side>([](auto... a) __attribute__((always_inline)) { F::output(a...); }, in, out);
         const Vector<A> factor = *reinterpret_cast<const Unaligned<A>*>(factors + c);
         const Vector<A> offset = *reinterpret_cast<const Unaligned<A>*>(offsets + c);
-#pragma GCC unroll 16
+#pragma GCC unroll 25
         for (int k = 0; k < area; ++k)
-          *reinterpret_cast<Unaligned<A>*>(pixels.get() + k * stride + c) = out[k] * factor + (offset + levels[k]);
+          *reinterpret_cast<Unaligned<A>*>(pixels.get() + k * stride_of_pixel + c) =
+              out[k] * factor + (offset + levels[k]);
       }
-      activate(e.activation, pixels.get(), static_cast<int>(area * stride));
-      for (int64_t i = 0; i < rows; ++i)
-        for (int64_t j = 0; j < count; ++j) {
-          const A* const z = pixels.get() + (i * side + j) * stride;
-          T* const to = static_cast<T*>(p.y) + (((at.n * p.height + y + i) * p.width) + x + j) * e.channels + c0;
-          if constexpr (std::is_same_v<T, A>)
-            std::memcpy(to, z, channels * sizeof(A));
-          else
-            store(z, static_cast<int>(channels), to);
-        }
+      activate(e.activation, pixels.get(), static_cast<int>(area * stride_of_pixel));
+      for (int64_t k = 0; k < area; ++k) {
+        const int64_t q = pixel(k / side, k % side);
+        if (q < 0) continue;
+        const A* const z = pixels.get() + k * stride_of_pixel;
+        T* const to = static_cast<T*>(p.y) + (at.n * p.height * p.width + q) * e.channels + c0;
+        if constexpr (std::is_same_v<T, A>)
+          std::memcpy(to, z, channels * sizeof(A));
+        else
+          store(z, static_cast<int>(channels), to);
+      }
     }
   }
 }
@@ -221,19 +243,28 @@ void product_blocks(const WinogradProductParams& p, int64_t begin, int64_t end) 
 void winograd_image(const WinogradImageParams& p, int64_t begin, int64_t end) {
   for_dtype(p.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
-    if (p.stride == 1)
-      p.is_gradient ? image_groups<T, Dense, true>(p, begin, end) : image_groups<T, Dense, false>(p, begin, end);
+    if (p.form == WinogradForm::kSame)
+      p.is_gradient ? image_groups<T, ThreeTaps, true>(p, begin, end)
+                    : image_groups<T, ThreeTaps, false>(p, begin, end);
     else
-      p.is_gradient ? image_groups<T, Down, true>(p, begin, end) : image_groups<T, Down, false>(p, begin, end);
+      p.is_gradient ? image_groups<T, TwoTaps, true>(p, begin, end) : image_groups<T, TwoTaps, false>(p, begin, end);
   });
 }
 
 void winograd_weight(const WinogradWeightParams& p, int64_t begin, int64_t end) {
-  for_dtype(p.dtype, [&](auto* t) { weight_panels<std::remove_pointer_t<decltype(t)>>(p, begin, end); });
+  for_dtype(p.dtype, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    p.form == WinogradForm::kSame ? weight_panels<T, ThreeTaps>(p, begin, end)
+                                  : weight_panels<T, TwoTaps>(p, begin, end);
+  });
 }
 
 void winograd_product(const WinogradProductParams& p, int64_t begin, int64_t end) {
-  for_dtype(p.dtype, [&](auto* t) { product_blocks<std::remove_pointer_t<decltype(t)>>(p, begin, end); });
+  for_dtype(p.dtype, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    p.form == WinogradForm::kSame ? product_blocks<T, ThreeTaps>(p, begin, end)
+                                  : product_blocks<T, TwoTaps>(p, begin, end);
+  });
 }
 
 STYLEGAN_OPS_END_VARIANT

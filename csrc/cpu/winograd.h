@@ -1,12 +1,11 @@
-// The transforms of two convolutions of 3x3 taps, one dimension at a time, and the products between them.
+// The transforms of one dimension of a tile, and the products between them.
 //
-// An algorithm says, for one dimension of a tile, how many `kInputs` it reads from `kStep` to `kStep`, how many
-// products it makes (`kPoints`) with which of the transformed taps (`filter`), and how many `kOutputs` it gives:
-//   Dense  stride 1: 36 products for 16 outputs, in place of 144
-//   Down   stride 2: 81 for 16, in place of 144, made of a convolution of 2 taps over the even pixels and one of 1 tap
-//          over the odd ones. Only its weight gradient is used: forward, the library's dense rate is worth more.
+// Six points, 0, +-sqrt(1/2), +-sqrt(2) and infinity, give 4 outputs of 3 taps or 5 outputs of 2 taps from 6 inputs.
+// Their powers are balanced around 1: a float32 convolution of 256 channels differs from float64 by 1.4e-6 of its norm,
+// against 3.2e-6 with the customary 0, +-1, +-2, and 0.8e-6 of a sum in order.
 #pragma once
 
+#include "ops/winograd.h"
 #include "weighted_sum.h"
 
 #define INLINED inline __attribute__((always_inline))
@@ -14,13 +13,11 @@
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
-constexpr int kTaps = 3;
+constexpr int kPoints = kWinogradPoints, kSquare = kPoints * kPoints;
 
-// 4 outputs of 3 taps from 6 inputs, at the points 0, +-sqrt(1/2), +-sqrt(2) and infinity. Their powers are balanced
-// around 1: a float32 convolution of 256 channels differs from float64 by 1.4e-6 of its norm, against 3.2e-6 with the
-// customary 0, +-1, +-2, and 0.8e-6 of a sum in order. Each function reads from[i * stride] and writes to[i * step].
+// Each function reads from[i * stride] and writes to[i * step].
 template <typename V, typename A>
-struct Four3 {
+struct SixPoints {
   static constexpr A root = A(1.4142135623730951), half_root = root / 2;
 
   static INLINED void image(const V* d, int stride, V* to, int step) {
@@ -34,6 +31,13 @@ struct Four3 {
     to[4 * step] = even2 - odd2;
     to[5 * step] = d1 - A(2.5) * d3 + d[5 * stride];
   }
+};
+
+template <typename V, typename A>
+struct ThreeTaps : SixPoints<V, A> {
+  static constexpr int kTaps = 3, kOutputs = 4;
+  static constexpr A root = SixPoints<V, A>::root, half_root = SixPoints<V, A>::half_root;
+
   static INLINED void output(const V* m, int stride, V* to, int step) {
     const V s = m[stride] + m[2 * stride], t = m[stride] - m[2 * stride];
     const V s2 = m[3 * stride] + m[4 * stride], t2 = m[3 * stride] - m[4 * stride];
@@ -73,64 +77,59 @@ struct Four3 {
   }
 };
 
-// 4 outputs of 2 taps from 5 inputs, at the points +-1/2, +-5/4 and infinity (0.9e-6; with 0, +-1, 2 it were 1.9e-6).
 template <typename V, typename A>
-struct Four2 {
-  static constexpr A p = A(0.5), q = A(1.25), pp = p * p, qq = q * q;
-  static constexpr A of_p = 1 / (2 * p * (pp - qq)), of_q = 1 / (2 * q * (qq - pp));
+struct TwoTaps : SixPoints<V, A> {
+  static constexpr int kTaps = 2, kOutputs = 5;
+  static constexpr A root = SixPoints<V, A>::root, half_root = SixPoints<V, A>::half_root;
 
-  static INLINED void image(const V* d, int stride, V* to, int step) {
-    const V d1 = d[stride], d2 = d[2 * stride], d3 = d[3 * stride];
-    const V even = d3 - qq * d1, odd = p * (d2 - qq * d[0]);
-    const V even2 = d3 - pp * d1, odd2 = q * (d2 - pp * d[0]);
-    to[0] = even + odd;
-    to[step] = even - odd;
-    to[2 * step] = even2 + odd2;
-    to[3 * step] = even2 - odd2;
-    to[4 * step] = d[4 * stride] - (pp + qq) * d2 + pp * qq * d[0];
+  static INLINED void output(const V* m, int stride, V* to, int step) {
+    const V s = m[stride] + m[2 * stride], t = m[stride] - m[2 * stride];
+    const V s2 = m[3 * stride] + m[4 * stride], t2 = m[3 * stride] - m[4 * stride];
+    to[0] = m[0] + s + s2;
+    to[step] = half_root * t + root * t2;
+    to[2 * step] = A(0.5) * s + A(2) * s2;
+    to[3 * step] = half_root / 2 * t + 2 * root * t2;
+    to[4 * step] = A(0.25) * s + A(4) * s2 + m[5 * stride];
   }
   static INLINED void gradient(const V* y, int stride, V* to, int step) {
-    const V y1 = y[stride], y2 = y[2 * stride], y3 = y[3 * stride];
-    const V even = y[0] + pp * y2, odd = p * y1 + p * pp * y3;
-    const V even2 = y[0] + qq * y2, odd2 = q * y1 + q * qq * y3;
-    to[0] = even + odd;
-    to[step] = even - odd;
-    to[2 * step] = even2 + odd2;
-    to[3 * step] = even2 - odd2;
-    to[4 * step] = y3;
+    const V y1 = y[stride], y2 = y[2 * stride], y3 = y[3 * stride], y4 = y[4 * stride];
+    const V even = y[0] + A(0.5) * y2 + A(0.25) * y4, odd = half_root * y1 + half_root / 2 * y3;
+    const V even2 = y[0] + A(2) * y2 + A(4) * y4, odd2 = root * y1 + 2 * root * y3;
+    to[0] = y[0];
+    to[step] = even + odd;
+    to[2 * step] = even - odd;
+    to[3 * step] = even2 + odd2;
+    to[4 * step] = even2 - odd2;
+    to[5 * step] = y4;
   }
-  static INLINED void weight_gradient(const V* m, int stride, V& g0, V& g1) {
-    g0 = of_p * (m[0] - m[stride]) + of_q * (m[2 * stride] - m[3 * stride]);
-    g1 = of_p * p * (m[0] + m[stride]) + of_q * q * (m[2 * stride] + m[3 * stride]) + m[4 * stride];
-  }
-};
-
-template <typename V, typename A>
-struct Dense : Four3<V, A> {
-  static constexpr int kInputs = 6, kStep = 4, kPoints = 6, kOutputs = 4;
-  static constexpr int filter(int point) { return point; }
-};
-
-// Output i has the taps 0, 1, 2 at the inputs 2 i, 2 i + 1, 2 i + 2.
-template <typename V, typename A>
-struct Down {
-  static constexpr int kInputs = 9, kStep = 8, kPoints = 9, kOutputs = 4;
-  static constexpr int filter(int point) { return point < 5 ? point : 5; }
-  static INLINED void image(const V* d, int stride, V* to, int step) {
-    Four2<V, A>::image(d, 2 * stride, to, step);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) to[(5 + i) * step] = d[(2 * i + 1) * stride];
-  }
-  static INLINED void gradient(const V* y, int stride, V* to, int step) {
-    Four2<V, A>::gradient(y, stride, to, step);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) to[(5 + i) * step] = y[i * stride];
+  static INLINED void weight(const V* g, int stride, V* to, int step) {
+    const V g1 = g[stride], even = A(-2.0 / 3) * g[0], odd = -root / 3 * g1;
+    const V even2 = A(1.0 / 6) * g[0], odd2 = root / 6 * g1;
+    to[0] = g[0];
+    to[step] = even + odd;
+    to[2 * step] = even - odd;
+    to[3 * step] = even2 + odd2;
+    to[4 * step] = even2 - odd2;
+    to[5 * step] = g1;
   }
   static INLINED void weight_gradient(const V* m, int stride, V* to, int step) {
-    Four2<V, A>::weight_gradient(m, stride, to[0], to[2 * step]);
-    to[step] = m[5 * stride];
+    const V s = m[stride] + m[2 * stride], t = m[stride] - m[2 * stride];
+    const V s2 = m[3 * stride] + m[4 * stride], t2 = m[3 * stride] - m[4 * stride];
+    to[0] = m[0] - A(2.0 / 3) * s + A(1.0 / 6) * s2;
+    to[step] = root / 6 * t2 - root / 3 * t + m[5 * stride];
   }
 };
+
+// Of three taps, which two a pixel of the given parity has in a convolution of stride 2 (kDown: at the even inputs 0
+// and 2, at the odd ones 1; kUp: at the inputs before and at the output's place); -1 for none.
+constexpr int kTapsOf[2][2][2] = {{{0, 2}, {1, -1}}, {{2, 0}, {-1, 1}}};  // [is up][parity][tap]
+// The point where the transform of an odd pixel's single tap is 0.
+constexpr int kZeroPoint[2] = {kPoints - 1, 0};  // [is up]
+
+inline bool is_zero(bool is_up, int parity, int point) {
+  const int zero = kZeroPoint[is_up];
+  return (parity / 2 == 1 && point / kPoints == zero) || (parity % 2 == 1 && point % kPoints == zero);
+}
 
 // Both dimensions: to [TO, TO] = M from [FROM, FROM] M^T, where `one` is M.
 template <int FROM, int TO, typename V, typename F>

@@ -1,115 +1,100 @@
-// The steps of the weight gradient behind the images' transforms: sums over the tiles for every point, and their way
-// back to filters.
-#include <utility>
-
+// The weight gradient behind the images' transforms: products summed over the tiles, and their way back to filters. The
+// sums of a work item stay in a private cache where all tiles come at once.
 #include "ops/winograd.h"
 #include "winograd.h"
 
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
-constexpr int64_t kTiles = kWinogradTiles, kChunk = kWinogradChunk;
-constexpr int64_t kFilters = kWinogradFilters * kWinogradFilters;
+constexpr int64_t kTiles = kWinogradTiles, kChunk = kWinogradChunk, kPanel = kWinogradPanel;
+constexpr int64_t kPiece = kTiles * kChunk,
+                  kSums = kChunk * kPanel;  // of an image's points, and of sums, for one point
 
-// The points of one dimension that take the same transformed tap, in order.
-template <typename F>
-std::pair<int, int> points_of(int64_t filter) {
-  int first = 0, last = F::kPoints;
-  while (F::filter(first) != filter) ++first;
-  while (F::filter(last - 1) != filter) --last;
-  return {first, last};
-}
-
-template <typename A, template <typename, typename> class Form>
-void sum_chunks(const WinogradSumParams& p, int64_t begin, int64_t end) {
-  using F = Form<typename Simd<A>::Vector, A>;
+// sums [kChunk, kPanel] (+)= the products of one point over the tiles of all groups.
+template <typename A>
+inline void sum_products(const A* image, int64_t image_step, const A* gradient, int64_t gradient_step, int64_t groups,
+                         bool is_first, A* sums) {
   using Unaligned = typename Simd<A>::Unaligned;
-  constexpr int lanes = Simd<A>::kLanes, rows = kVectorBytes == 64 ? 8 : 4, points = F::kPoints;
-  constexpr int64_t piece = kTiles * kChunk, square = points * points, block = kFilters * kChunk * kChunk;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t filter = item / p.in_chunks, ci = item % p.in_chunks;
-    const auto [top, bottom] = points_of<F>(filter / kWinogradFilters);
-    const auto [first, last] = points_of<F>(filter % kWinogradFilters);
-    A* const sums = static_cast<A*>(p.sums) + (ci * p.out_chunks * kFilters + filter) * kChunk * kChunk;
-    const A* const image = static_cast<const A*>(p.image) + ci * square * piece;
-    const A* const gradient = static_cast<const A*>(p.gradient);
-    for (int64_t o = 0; o < p.out_chunks * kChunk; o += 2 * lanes)
-      for (int64_t i = 0; i < kChunk; i += rows) {
-        Products<A, rows> products;
-        products.clear();
-        // The two vectors may lie in two chunks.
-        const int64_t left = o / kChunk, right = (o + lanes) / kChunk, of_left = o % kChunk,
-                      of_right = (o + lanes) % kChunk;
-        for (int64_t g = 0; g < p.groups; ++g)
-          for (int64_t y = top; y < bottom; ++y)
-            for (int64_t x = first; x < last; ++x) {
-              const int64_t k = (y * points + x) * piece;
-              const A* a = image + g * p.in_chunks * square * piece + k + i;
-              const A* b0 = gradient + (g * p.out_chunks + left) * square * piece + k + of_left;
-              const A* b1 = gradient + (g * p.out_chunks + right) * square * piece + k + of_right;
+  constexpr int lanes = Simd<A>::kLanes, rows = kVectorBytes == 64 ? 8 : 4;
+  const auto chunk = [](int64_t o) { return o / kChunk * kSquare * kPiece + o % kChunk; };  // where output o lies
+  for (int64_t o = 0; o < kPanel; o += 2 * lanes)
+    for (int64_t i = 0; i < kChunk; i += rows) {
+      Products<A, rows> products;
+      products.clear();
+      for (int64_t g = 0; g < groups; ++g) {
+        const A *a = image + g * image_step + i, *b = gradient + g * gradient_step;
 #pragma GCC unroll 2
-              for (int64_t r = 0; r < piece; r += kChunk) products.add(a + r, 1, b0 + r, b1 + r);
-            }
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) {
-          Unaligned* const to0 = reinterpret_cast<Unaligned*>(sums + left * block + (i + r) * kChunk + of_left);
-          Unaligned* const to1 = reinterpret_cast<Unaligned*>(sums + right * block + (i + r) * kChunk + of_right);
-          *to0 = p.first ? products.sum[r][0] : *to0 + products.sum[r][0];
-          *to1 = p.first ? products.sum[r][1] : *to1 + products.sum[r][1];
-        }
+        for (int64_t r = 0; r < kPiece; r += kChunk) products.add(a + r, 1, b + chunk(o) + r, b + chunk(o + lanes) + r);
       }
-  }
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) {
+        Unaligned* const to = reinterpret_cast<Unaligned*>(sums + (i + r) * kPanel + o);
+        Unaligned* const next = reinterpret_cast<Unaligned*>(sums + (i + r) * kPanel + o + lanes);
+        *to = is_first ? products.sum[r][0] : *to + products.sum[r][0];
+        *next = is_first ? products.sum[r][1] : *next + products.sum[r][1];
+      }
+    }
 }
 
-template <typename T, template <typename, typename> class Form>
-void filter_chunks(const WinogradFilterParams& p, int64_t begin, int64_t end) {
-  using A = accumulate_t<T>;
+// filters [kPanel, kChunk, 3, 3] from the sums of all parities.
+template <typename A, template <typename, typename> class Taps>
+inline void filters_of(const A* sums, int64_t parities, A* filters) {
   using V = typename Simd<A>::Vector;
-  using F = Form<V, A>;
-  using Unaligned = typename Simd<A>::Unaligned;
-  constexpr int lanes = Simd<A>::kLanes, taps = kTaps * kTaps;
-  constexpr int64_t step = kChunk * kChunk;  // from one transformed tap to the next
-  Buffer<A> filters(kChunk * kChunk * taps);
-  for (int64_t ci = begin; ci < end; ++ci) {
-    const int64_t inputs = min64(kChunk, p.in_channels - ci * kChunk);
-    for (int64_t co = 0; co * kChunk < p.out_channels; ++co) {
-      const A* const sums = static_cast<const A*>(p.sums) + (ci * p.out_chunks + co) * kFilters * step;
-      for (int64_t i = 0; i < inputs; ++i)
-        for (int64_t o = 0; o < kChunk; o += lanes) {
-          V in[kFilters], out[taps];
-          for (int k = 0; k < kFilters; ++k)
-            in[k] = *reinterpret_cast<const Unaligned*>(sums + k * step + i * kChunk + o);
-          both<kWinogradFilters, kTaps>([](auto... a) __attribute__((always_inline)) { F::weight_gradient(a...); }, in,
-                                        out);
-          for (int k = 0; k < taps; ++k)
-            for (int l = 0; l < lanes; ++l) filters.get()[((o + l) * kChunk + i) * taps + k] = out[k][l];
+  using F = Taps<V, A>;
+  constexpr int lanes = Simd<A>::kLanes, taps = F::kTaps;
+  for (int parity = 0; parity < parities; ++parity, sums += kSquare * kSums)
+    for (int64_t i = 0; i < kChunk; ++i)
+      for (int64_t o = 0; o < kPanel; o += lanes) {
+        V in[kSquare], out[taps * taps];
+        for (int k = 0; k < kSquare; ++k)
+          in[k] = taps == 2 && is_zero(false, parity, k)
+                      ? V{}
+                      : *reinterpret_cast<const typename Simd<A>::Unaligned*>(sums + k * kSums + i * kPanel + o);
+        both<kPoints, taps>([](auto... a) __attribute__((always_inline)) { F::weight_gradient(a...); }, in, out);
+        for (int k = 0; k < taps * taps; ++k) {
+          const int y = taps == 3 ? k / taps : kTapsOf[false][parity / 2][k / taps];
+          const int x = taps == 3 ? k % taps : kTapsOf[false][parity % 2][k % taps];
+          if (y < 0 || x < 0) continue;
+          for (int l = 0; l < lanes; ++l) filters[((o + l) * kChunk + i) * 9 + y * 3 + x] = out[k][l];
         }
-      for (int64_t o = 0; o < min64(kChunk, p.out_channels - co * kChunk); ++o) {
-        T* const dw = static_cast<T*>(p.dw) + ((co * kChunk + o) * p.in_channels + ci * kChunk) * taps;
-        const A* const from = filters.get() + o * kChunk * taps;
-        if constexpr (std::is_same_v<T, A>)
-          std::memcpy(dw, from, inputs * taps * sizeof(A));
-        else
-          store(from, static_cast<int>(inputs * taps), dw);
       }
+}
+
+template <typename T>
+void gradient_blocks(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  using A = accumulate_t<T>;
+  const int64_t parities = winograd_parities(p.form), points = parities * kSquare;
+  Buffer<A> own(p.sums == nullptr ? points * kSums : 0), filters(kPanel * kChunk * 9);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t chunk = item / p.panels, panel = item % p.panels;
+    A* const sums = p.sums == nullptr ? own.get() : static_cast<A*>(p.sums) + item * points * kSums;
+    for (int64_t k = 0; k < points; ++k) {
+      const int parity = static_cast<int>(k / kSquare), point = static_cast<int>(k % kSquare);
+      if (parities > 1 && is_zero(false, parity, point)) continue;
+      const A* const image = static_cast<const A*>(p.image) + ((parity * p.chunks + chunk) * kSquare + point) * kPiece;
+      const A* const gradient = static_cast<const A*>(p.gradient) + (2 * panel * kSquare + point) * kPiece;
+      sum_products(image, parities * p.chunks * kSquare * kPiece, gradient, 2 * p.panels * kSquare * kPiece, p.groups,
+                   p.is_first, sums + k * kSums);
+    }
+    if (!p.is_last) continue;
+    parities == 1 ? filters_of<A, ThreeTaps>(sums, parities, filters.get())
+                  : filters_of<A, TwoTaps>(sums, parities, filters.get());
+    const int64_t inputs = min64(kChunk, p.in_channels - chunk * kChunk);
+    for (int64_t o = 0; o < min64(kPanel, p.out_channels - panel * kPanel); ++o) {
+      T* const dw = static_cast<T*>(p.dw) + ((panel * kPanel + o) * p.in_channels + chunk * kChunk) * 9;
+      const A* const from = filters.get() + o * kChunk * 9;
+      if constexpr (std::is_same_v<T, A>)
+        std::memcpy(dw, from, inputs * 9 * sizeof(A));
+      else
+        store(from, static_cast<int>(inputs * 9), dw);
     }
   }
 }
 
 }  // namespace
 
-void winograd_sum(const WinogradSumParams& p, int64_t begin, int64_t end) {
-  for_dtype(p.dtype, [&](auto* t) {
-    using A = accumulate_t<std::remove_pointer_t<decltype(t)>>;
-    p.stride == 1 ? sum_chunks<A, Dense>(p, begin, end) : sum_chunks<A, Down>(p, begin, end);
-  });
-}
-
-void winograd_filter(const WinogradFilterParams& p, int64_t begin, int64_t end) {
-  for_dtype(p.dtype, [&](auto* t) {
-    using T = std::remove_pointer_t<decltype(t)>;
-    p.stride == 1 ? filter_chunks<T, Dense>(p, begin, end) : filter_chunks<T, Down>(p, begin, end);
-  });
+void winograd_weight_gradient(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  for_dtype(p.dtype, [&](auto* t) { gradient_blocks<std::remove_pointer_t<decltype(t)>>(p, begin, end); });
 }
 
 STYLEGAN_OPS_END_VARIANT

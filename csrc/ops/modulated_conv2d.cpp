@@ -195,8 +195,11 @@ Tensor modulated_conv2d_layer(const Tensor& x, const Tensor& weight, OptionalTen
     return torch::stable::contiguous(y, format);
   }
   if constexpr (!kOnCuda)
-    if (uses_winograd(x, weight.size(0), weight.size(2), weight.size(3), g))
-      return torch::stable::contiguous(winograd(x, weight, styles, g, behind), format);
+    if (uses_winograd(x, weight.size(up == 2 ? 1 : 0), weight.size(2), weight.size(3), g)) {
+      const Tensor y = up == 1 ? winograd(x, weight, styles, g, behind)
+                               : upfirdn2d_epilogue(winograd(x, weight, styles, g, {}), *f, padding, 4, behind);
+      return torch::stable::contiguous(y, format);
+    }
   if (up == 1 && is_narrow(x, weight, styles, stride, padding)) {
     Tensor y = as(narrow_convolution(x, weight, *styles), x.scalar_type());
     conv_epilogue_into(y, behind, y);

@@ -12,7 +12,7 @@
 namespace stylegan_ops {
 namespace {
 
-constexpr int64_t kSquare = kWinogradFilters * kWinogradFilters;
+constexpr int64_t kSquare = kWinogradPoints * kWinogradPoints;
 constexpr int64_t kPrivateCache = 1 << 20, kSharedCache = 8 << 20;  // bytes, of one core and of all, more or less
 
 enum Choice : int64_t { kByRule, kLibrary, kWinograd };
@@ -25,9 +25,14 @@ void parallel(int64_t items, Kernel&& kernel) {
   torch::stable::parallel_for(0, items, 1, kernel);
 }
 
-// Of an image of outputs.
-WinogradTiles tiles_of(int64_t samples, int64_t height, int64_t width) {
-  return {samples, blocks(height, kWinogradOutputs), blocks(width, kWinogradOutputs), 0, 0};
+WinogradForm form_of(const ConvGeometry& g) {
+  return g.stride == 1 ? WinogradForm::kSame : g.transposed ? WinogradForm::kUp : WinogradForm::kDown;
+}
+
+// Of an image of outputs; each of the four of a transposed convolution has half of its sides.
+WinogradTiles tiles_of(WinogradForm form, int64_t samples, int64_t height, int64_t width) {
+  const int64_t side = winograd_outputs(form) * (form == WinogradForm::kUp ? 2 : 1);
+  return {samples, blocks(height, side), blocks(width, side), 0, 0};
 }
 
 // Calls f with one part of the tiles after the other, where a tile has so many bytes of points and a part should.
@@ -50,7 +55,7 @@ struct Points {
   WinogradImageParams params{};
   Tensor points;
 
-  Points(const Tensor& x, OptionalTensor given, int64_t stride, int64_t pad_y, int64_t pad_x, bool is_gradient)
+  Points(const Tensor& x, OptionalTensor given, WinogradForm form, int64_t pad_y, int64_t pad_x, bool is_gradient)
       : image(torch::stable::contiguous(x, MemoryFormat::ChannelsLast)), factors(given) {
     params.image = image.const_data_ptr();
     params.factors = operand(factors, x, x.size(0) * x.size(1), "winograd: factors");
@@ -58,13 +63,13 @@ struct Points {
     params.chunks = blocks(x.size(1), is_gradient ? kWinogradPanel : kWinogradChunk) * (is_gradient ? 2 : 1);
     params.pad_y = pad_y, params.pad_x = pad_x;
     params.is_gradient = is_gradient;
-    params.stride = stride;
+    params.form = form;
     params.dtype = dtype_of(x);
   }
 
   int64_t numbers_of_tile() const {
-    const int64_t points = winograd_points(params.stride);
-    return points * points * params.chunks * kWinogradChunk;
+    const int64_t parities = params.form == WinogradForm::kDown && !params.is_gradient ? 4 : 1;
+    return parities * params.chunks * kSquare * kWinogradChunk;
   }
 
   void fill(const WinogradTiles& tiles) {
@@ -78,59 +83,76 @@ struct Points {
   }
 };
 
-// The weights [O, I, 3, 3], or [I, O, 3, 3] of a transposed convolution, whose taps are reversed.
-Tensor weight_points(const Tensor& x, const Tensor& weight, bool transposed) {
+// The weights [O, I, 3, 3], or [I, O, 3, 3] of a transposed convolution, whose taps a stride of 1 reverses.
+Tensor weight_points(const Tensor& x, const Tensor& weight, const ConvGeometry& g) {
+  const int out = g.transposed ? 1 : 0, in = 1 - out;
   WinogradWeightParams p{};
   p.w = weight.const_data_ptr();
-  p.out_channels = weight.size(transposed ? 1 : 0), p.in_channels = weight.size(transposed ? 0 : 1);
-  p.stride_o = weight.stride(transposed ? 1 : 0), p.stride_i = weight.stride(transposed ? 0 : 1);
+  p.out_channels = weight.size(out), p.in_channels = weight.size(in);
+  p.stride_o = weight.stride(out), p.stride_i = weight.stride(in);
   p.stride_y = weight.stride(2), p.stride_x = weight.stride(3);
-  if (transposed) {
+  if (g.transposed && g.stride == 1) {
     const int64_t last = 2 * (p.stride_y + p.stride_x);
     p.w = static_cast<const char*>(p.w) + last * static_cast<int64_t>(weight.element_size());
     p.stride_y = -p.stride_y, p.stride_x = -p.stride_x;
   }
-  p.chunks = blocks(p.in_channels, kWinogradChunk);
+  p.chunks = blocks(p.in_channels, kWinogradChunk), p.panels = blocks(p.out_channels, kWinogradPanel);
+  p.form = form_of(g);
   p.dtype = dtype_of(weight);
-  const int64_t panels = blocks(p.out_channels, kWinogradPanel);
-  Tensor points = empty(x, {panels, kSquare, p.chunks * kWinogradChunk, kWinogradPanel}, accumulate_type(x));
+  const int64_t parities = winograd_parities(p.form);
+  Tensor points =
+      empty(x, {parities * p.panels, p.chunks, kSquare, kWinogradChunk, kWinogradPanel}, accumulate_type(x));
   p.points = points.mutable_data_ptr();
-  parallel(panels, [&](int64_t begin, int64_t end) { cpu::winograd_weight(p, begin, end); });
+  parallel(p.panels, [&](int64_t begin, int64_t end) { cpu::winograd_weight(p, begin, end); });
   return points;
 }
 
-// Whether an image of outputs pays for the transforms of the weights.
-bool is_chosen(const Tensor& like, int64_t other_channels) {
-  if (choice != kByRule) return choice == kWinograd;
-  if (like.scalar_type() == ScalarType::BFloat16 && cpu::has_bfloat16()) return false;
-  return like.size(1) >= 32 && other_channels >= 32 && like.size(0) * like.size(2) * like.size(3) >= 1024;
-}
+// What was set, if anything.
+std::optional<bool> wanted() { return choice == kByRule ? std::nullopt : std::optional(choice == kWinograd); }
+
+bool is_slow(const Tensor& x) { return x.scalar_type() == ScalarType::BFloat16 && cpu::has_bfloat16(); }
 
 }  // namespace
 
+// Measured against the library's convolutions (docs/performance.md): the transforms of the weights want pixels to share
+// them, those of the images want channels. A transposed convolution's weights make four times the points.
 bool uses_winograd(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g) {
-  const bool possible = kernel_y == 3 && kernel_x == 3 && g.stride == 1 && g.extra_y == 0 && g.extra_x == 0 &&
-                        x.numel() > 0 && x.size(2) + 2 * g.pad_y > 2 && x.size(3) + 2 * g.pad_x > 2;
-  return possible && is_chosen(x, out_channels);
+  const WinogradForm form = form_of(g);
+  if (kernel_y != 3 || kernel_x != 3 || g.stride > 2 || x.numel() == 0 || form == WinogradForm::kDown) return false;
+  if (wanted() || is_slow(x)) return wanted().value_or(false);
+  const int64_t pixels = x.size(0) * x.size(2) * x.size(3);
+  const bool has_few_weights = x.size(1) * out_channels <= 128 * 64 && pixels >= 4096;
+  return std::min(x.size(1), out_channels) >= 32 && pixels >= 1024 && (form == WinogradForm::kSame || has_few_weights);
 }
 
 bool uses_winograd_weight(const Tensor& x, const Tensor& dy, int64_t kernel_y, int64_t kernel_x,
                           const ConvGeometry& g) {
-  const bool possible = kernel_y == 3 && kernel_x == 3 && g.stride <= 2 && x.numel() > 0 && dy.numel() > 0;
-  return possible && is_chosen(g.transposed ? x : dy, (g.transposed ? dy : x).size(1));
+  if (kernel_y != 3 || kernel_x != 3 || g.stride > 2 || x.numel() == 0 || dy.numel() == 0) return false;
+  if (wanted() || is_slow(x)) return wanted().value_or(false);
+  const Tensor& outputs = g.transposed ? x : dy;
+  return std::min(x.size(1), dy.size(1)) >= 32 && outputs.size(0) * outputs.size(2) * outputs.size(3) >= 1024;
 }
 
 Tensor winograd(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g, Behind behind) {
   const int64_t n = x.size(0), out = weight.size(g.transposed ? 1 : 0);
-  const int64_t pad_y = g.transposed ? 2 - g.pad_y : g.pad_y, pad_x = g.transposed ? 2 - g.pad_x : g.pad_x;
-  const int64_t height = x.size(2) + 2 * pad_y - 2, width = x.size(3) + 2 * pad_x - 2;
+  const WinogradForm form = form_of(g);
+  const bool is_up = form == WinogradForm::kUp;
+  const auto side = [&](int d, int64_t pad, int64_t extra) {
+    return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + 3 + extra : (x.size(d) + 2 * pad - 3) / g.stride + 1;
+  };
+  // The first outputs of the full image of a transposed convolution read the input before the first.
+  const auto pad = [&](int64_t given) { return is_up ? 1 : g.transposed ? 2 - given : given; };
+  const int64_t height = side(2, g.pad_y, g.extra_y), width = side(3, g.pad_x, g.extra_x);
   Tensor y = empty_dense(x, {n, out, height, width}, MemoryFormat::ChannelsLast);
-  const Tensor filters = weight_points(x, weight, g.transposed);
-  Points image(x, styles, 1, pad_y, pad_x, false);
+  if (y.numel() == 0) return y;
+  const Tensor filters = weight_points(x, weight, g);
+  Points image(x, styles, form, pad(g.pad_y), pad(g.pad_x), false);
   WinogradProductParams p{};
   p.weight = filters.const_data_ptr();
   p.y = y.mutable_data_ptr();
   p.height = height, p.width = width, p.chunks = image.params.chunks;
+  if (is_up) p.crop_y = g.pad_y, p.crop_x = g.pad_x;
+  p.form = form;
   p.epilogue = epilogue_operands(x, n, out, height * width, behind);
   p.dtype = dtype_of(x);
   // What a thread has transformed is still in its cache when it multiplies it; but filters that do not fit are read
@@ -138,42 +160,46 @@ Tensor winograd(const Tensor& x, const Tensor& weight, OptionalTensor styles, co
   const auto element = static_cast<int64_t>(filters.element_size());
   const int64_t threads = torch::stable::get_num_threads();
   const int64_t bytes = std::max(threads * kPrivateCache, std::min(filters.numel() * element, kSharedCache));
-  in_parts(tiles_of(n, height, width), image.numbers_of_tile() * element, bytes, [&](const WinogradTiles& tiles) {
-    image.fill(tiles);
-    p.image = image.points.const_data_ptr(), p.tiles = tiles;
-    parallel(blocks(tiles.count, kWinogradBlock * kWinogradTiles) * blocks(out, 2 * kWinogradPanel),
-             [&](int64_t begin, int64_t end) { cpu::winograd_product(p, begin, end); });
-  });
+  in_parts(tiles_of(form, n, height + p.crop_y, width + p.crop_x), image.numbers_of_tile() * element, bytes,
+           [&](const WinogradTiles& tiles) {
+             image.fill(tiles);
+             p.image = image.points.const_data_ptr(), p.tiles = tiles;
+             parallel(blocks(tiles.count, kWinogradBlock * kWinogradTiles) * (is_up ? 4 : 1) *
+                          blocks(out, 2 * kWinogradPanel),
+                      [&](int64_t begin, int64_t end) { cpu::winograd_product(p, begin, end); });
+           });
   return y;
 }
 
 Tensor winograd_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles, const ConvGeometry& g) {
-  // The gradient of a transposed convolution's weights is that of the dense one with the images exchanged.
-  Points image(g.transposed ? dy : x, g.transposed ? std::nullopt : styles, g.stride, g.pad_y, g.pad_x, false);
-  Points gradient(g.transposed ? x : dy, g.transposed ? styles : std::nullopt, g.stride, 0, 0, true);
-  WinogradSumParams p{};
-  p.in_chunks = image.params.chunks, p.out_chunks = gradient.params.chunks;
-  p.stride = g.stride;
+  // The gradient of a transposed convolution's weights is that of the other one with the images exchanged.
+  const WinogradForm form = g.stride == 1 ? WinogradForm::kSame : WinogradForm::kDown;
+  Points image(g.transposed ? dy : x, g.transposed ? std::nullopt : styles, form, g.pad_y, g.pad_x, false);
+  Points gradient(g.transposed ? x : dy, g.transposed ? styles : std::nullopt, form, 0, 0, true);
+  WinogradWeightGradientParams p{};
+  p.in_channels = image.params.channels, p.out_channels = gradient.params.channels;
+  p.chunks = image.params.chunks, p.panels = gradient.params.chunks / 2;
+  p.form = form;
   p.dtype = dtype_of(x);
-  const Tensor sums =
-      empty(x, {kSquare, p.in_chunks * kWinogradChunk, p.out_chunks * kWinogradChunk}, accumulate_type(x));
-  p.sums = sums.mutable_data_ptr();
+  Tensor dw = empty_dense(x, {p.out_channels, p.in_channels, 3, 3}, MemoryFormat::Contiguous), sums;
+  p.dw = dw.mutable_data_ptr();
   // The parts decide the order of the sums, so they are the same for any number of threads.
-  const auto element = static_cast<int64_t>(sums.element_size());
-  const int64_t bytes = std::max(4 * kPrivateCache, std::min(sums.numel() * element, 4 * kSharedCache));
-  const WinogradTiles all = tiles_of(x.size(0), gradient.params.height, gradient.params.width);
+  const int64_t element = accumulate_type(x) == ScalarType::Double ? 8 : 4;
+  const int64_t size = p.chunks * p.panels * winograd_parities(form) * kSquare * kWinogradChunk * kWinogradPanel;
+  const int64_t bytes = std::max(4 * kPrivateCache, std::min(size * element, 4 * kSharedCache));
+  const WinogradTiles all = tiles_of(form, x.size(0), gradient.params.height, gradient.params.width);
+  const int64_t count = all.samples * all.tiles_y * all.tiles_x;
   in_parts(all, (image.numbers_of_tile() + gradient.numbers_of_tile()) * element, bytes,
            [&](const WinogradTiles& tiles) {
              image.fill(tiles), gradient.fill(tiles);
              p.image = image.points.const_data_ptr(), p.gradient = gradient.points.const_data_ptr();
-             p.groups = blocks(tiles.count, kWinogradTiles), p.first = tiles.first == 0;
-             parallel(kSquare * p.in_chunks, [&](int64_t begin, int64_t end) { cpu::winograd_sum(p, begin, end); });
+             p.groups = blocks(tiles.count, kWinogradTiles);
+             p.is_first = tiles.first == 0, p.is_last = tiles.first + tiles.count == count;
+             if (p.is_first && !p.is_last)
+               sums = empty(x, {size}, accumulate_type(x)), p.sums = sums.mutable_data_ptr();
+             parallel(p.chunks * p.panels,
+                      [&](int64_t begin, int64_t end) { cpu::winograd_weight_gradient(p, begin, end); });
            });
-  const int64_t in = image.params.channels, out = gradient.params.channels;
-  Tensor dw = empty_dense(x, {out, in, 3, 3}, MemoryFormat::Contiguous);
-  WinogradFilterParams f{sums.const_data_ptr(), dw.mutable_data_ptr(), in,       out,
-                         p.in_chunks,           p.out_chunks,          g.stride, dtype_of(x)};
-  parallel(p.in_chunks, [&](int64_t begin, int64_t end) { cpu::winograd_filter(f, begin, end); });
   return dw;
 }
 

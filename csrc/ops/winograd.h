@@ -4,6 +4,10 @@
 //   output tile = A^T [sum over the channels of (G filter G^T) . (B^T input tile B)] A
 // so that a layer is as many products of matrices as there are points, each [tiles, I] by [I, O]. The gradient in the
 // weights is the transposed form, G^T [sum over the tiles of (B^T input tile B) . (A output gradient A^T)] G.
+//
+// Stride 1 has tiles of 4x4 outputs: 36 products in place of 144. A convolution of stride 2 is one of 2x2 taps on the
+// four images of even and odd rows and columns, whose channels come one after the other; a transposed one gives such
+// four images. Tiles of 5x5 outputs: 121 products in place of 225, since odd pixels have a single tap.
 #pragma once
 
 #include "conv_epilogue.h"
@@ -11,10 +15,11 @@
 
 namespace stylegan_ops {
 
-// One dimension of a tile: its outputs, the products of a convolution of stride 1 or of one of stride 2, which is there
-// for the weight gradient only, and the transformed taps that they take.
-constexpr int64_t kWinogradOutputs = 4, kWinogradFilters = 6;
-constexpr int64_t winograd_points(int64_t stride) { return stride == 1 ? 6 : 9; }
+enum class WinogradForm : int32_t { kSame, kDown, kUp };  // stride 1; stride 2; transposed of stride 2
+
+constexpr int64_t kWinogradPoints = 6;
+constexpr int64_t winograd_outputs(WinogradForm form) { return form == WinogradForm::kSame ? 4 : 5; }
+constexpr int64_t winograd_parities(WinogradForm form) { return form == WinogradForm::kSame ? 1 : 4; }
 
 // How values lie between the steps, the same for every instruction set.
 constexpr int64_t kWinogradTiles = 12;  // in a group
@@ -32,61 +37,57 @@ struct WinogradTiles {
 struct WinogradImageParams {
   const void* image;    // [N, height, width, C]
   const void* factors;  // [N, C] in the accumulation dtype, or null for 1
-  void* points;  // [groups, chunks, points^2, kWinogradTiles, kWinogradChunk], zeros behind the tiles and channels
+  void* points;  // [groups, parities of the image, chunks, points^2, kWinogradTiles, kWinogradChunk], zeros behind
   int64_t height, width, channels, chunks;
   int64_t pad_y, pad_x;  // from the first tile's first input to the image
-  int64_t stride;
   bool is_gradient;
   WinogradTiles tiles;
+  WinogradForm form;
   DType dtype;
 };
 
-// Filters to points: G w G^T. A work item is a panel.
+// Filters to points: G w G^T. A work item is a panel. Not for kDown, which this is not faster for.
 struct WinogradWeightParams {
   const void* w;  // with the strides below, in elements; they may be negative
-  void* points;   // [panels, chunks, filters^2, kWinogradChunk, kWinogradPanel] in the accumulation dtype, zeros behind
+  void* points;   // [parities of the result, panels, chunks, points^2, kWinogradChunk, kWinogradPanel] in the
+                 // accumulation dtype, zeros behind
   int64_t stride_o, stride_i, stride_y, stride_x;
-  int64_t in_channels, out_channels, chunks;
+  int64_t in_channels, out_channels, chunks, panels;
+  WinogradForm form;
   DType dtype;
 };
 
 // The products, their way back to pixels, and what stands behind the convolution. A work item is a block of tiles and
-// one of output channels.
+// one of output channels of one parity.
 struct WinogradProductParams {
   const void* image;   // as WinogradImageParams leaves it
   const void* weight;  // as WinogradWeightParams leaves it
   void* y;             // [N, height, width, O]
   int64_t height, width, chunks;
+  int64_t crop_y, crop_x;  // from the first tile's first output to y
   WinogradTiles tiles;
+  WinogradForm form;
   EpilogueOperands epilogue;
   DType dtype;
 };
 
-// The products of a weight gradient, added to what is there unless `first`. A work item is one of the transformed taps
-// and a chunk of input channels.
-struct WinogradSumParams {
-  const void* image;     // [groups, in_chunks, ...]
-  const void* gradient;  // [groups, out_chunks, ...], an even number of chunks
-  void* sums;            // [in_chunks, out_chunks, filters^2, kWinogradChunk, kWinogradChunk]
-  int64_t in_chunks, out_chunks, groups;
-  int64_t stride;
-  bool first;
-  DType dtype;
-};
-
-// Their way back to filters: G^T sums G. A work item is a chunk of input channels.
-struct WinogradFilterParams {
-  const void* sums;
-  void* dw;  // [O, I, 3, 3]
-  int64_t in_channels, out_channels, in_chunks, out_chunks;
-  int64_t stride;
+// The weights' gradient: products added to those of the tiles before and, with the last ones, their way back to
+// filters, G^T sums G. A work item is a chunk of input channels and a panel of output channels. Not for transposed
+// convolutions.
+struct WinogradWeightGradientParams {
+  const void* image;     // as WinogradImageParams leaves it
+  const void* gradient;  // the same, with two chunks for each panel
+  void* sums;  // [work items, parities, points^2, kWinogradChunk, kWinogradPanel] between the first and the last tiles
+  void* dw;    // [O, I, 3, 3]
+  int64_t in_channels, out_channels, chunks, panels, groups;
+  bool is_first, is_last;
+  WinogradForm form;
   DType dtype;
 };
 
 STYLEGAN_OPS_CPU_KERNEL(winograd_image, WinogradImageParams)
 STYLEGAN_OPS_CPU_KERNEL(winograd_weight, WinogradWeightParams)
 STYLEGAN_OPS_CPU_KERNEL(winograd_product, WinogradProductParams)
-STYLEGAN_OPS_CPU_KERNEL(winograd_sum, WinogradSumParams)
-STYLEGAN_OPS_CPU_KERNEL(winograd_filter, WinogradFilterParams)
+STYLEGAN_OPS_CPU_KERNEL(winograd_weight_gradient, WinogradWeightGradientParams)
 
 }  // namespace stylegan_ops

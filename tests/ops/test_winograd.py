@@ -18,6 +18,7 @@ SIZES = [  # samples, I, O, height, width, padding
     (3, 40, 70, 13, 8, 0),
     (1, 33, 65, 4, 4, 2),
     (13, 3, 1, 1, 2, 1),
+    (1, 17, 33, 26, 5, 1),
     (2, 128, 64, 33, 17, 1),
 ]
 
@@ -55,6 +56,16 @@ def test_matches_float64_reference(dtype: torch.dtype, size: tuple[int, ...], tr
     convolve = F.conv_transpose2d if transposed else F.conv2d
     assert_near(y, convolve(image, weight.double(), padding=padding), dtype)
     assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_stride_2_transposed(dtype: torch.dtype, size: tuple[int, ...], extra: int) -> None:
+    x, weight, styles, padding, image = make(size, dtype, True)
+    truth = F.conv_transpose2d(image, weight.double(), padding=padding, stride=2, output_padding=extra)
+    y = torch.ops.stylegan_ops.modulated_conv2d(x, weight, styles, 2, padding, padding, True, extra, extra, False)
+    assert_near(y, truth, dtype)
 
 
 @pytest.mark.parametrize("stride, transposed", [(1, False), (1, True), (2, False), (2, True)])
