@@ -84,16 +84,16 @@ inline Activation as_stored(Activation a) {
   return a;
 }
 
-// v = a(z), in place.
-template <typename A>
-inline void activate(const Activation& a, A* v, int n) {
+// out[i] = a(z(i)) for i < n, which may read out[i].
+template <typename A, typename Z>
+inline void activate(const Activation& a, int n, const Z& z, A* out) {
   const A alpha = a.alpha, gain = a.gain, clamp = a.clamp;
   auto loop = [&](auto f) {
 #pragma GCC ivdep
     for (int i = 0; i < n; ++i) {
-      A y = f(v[i]) * gain;
+      A y = f(z(i)) * gain;
       y = y > clamp ? clamp : y;
-      v[i] = y < -clamp ? -clamp : y;
+      out[i] = y < -clamp ? -clamp : y;
     }
   };
   switch (a.act) {
@@ -116,6 +116,12 @@ inline void activate(const Activation& a, A* v, int n) {
     case Act::kSwish:
       return loop([](A z) { return function<Act::kSwish, Math>(z, A(0)); });
   }
+}
+
+// v = a(v), in place.
+template <typename A>
+inline void activate(const Activation& a, A* v, int n) {
+  activate(a, n, [v](int i) { return v[i]; }, v);
 }
 
 // v = v * d^k/dref^k (da/dz), in place.

@@ -159,7 +159,7 @@ inline double dot(const A* v, const A* w, int n) {
 template <typename A>
 class Buffer {
  public:
-  explicit Buffer(int64_t n) : data_(static_cast<A*>(std::malloc((n + 16) * sizeof(A)))) {
+  explicit Buffer(int64_t n) : data_(static_cast<A*>(std::aligned_alloc(64, ((n + 16) * sizeof(A) + 63) & ~63))) {
     if (data_ == nullptr) std::abort();  // no exception may leave a parallel region
   }
   ~Buffer() { std::free(data_); }

@@ -40,15 +40,9 @@ class Epilogue {
   // Pixels q, q + 1, ... of the plane of channel c of sample n, at most a block.
   void plane(const A* v, A* z, int count, int64_t n, int64_t c, int64_t q) const {
     const A s = scale_ == nullptr ? A(1) : scale_[n * e_.channels + c], b = bias_ == nullptr ? A(0) : bias_[c];
-    if (noise_ == nullptr) {
-#pragma GCC ivdep
-      for (int j = 0; j < count; ++j) z[j] = v[j] * s + b;
-    } else {
-      const A *noise = noise_ + n * e_.noise_stride + q, strength = strength_;
-#pragma GCC ivdep
-      for (int j = 0; j < count; ++j) z[j] = v[j] * s + (noise[j] * strength + b);
-    }
-    activate(e_.activation, z, count);
+    if (noise_ == nullptr) return activate(e_.activation, count, [=](int j) { return v[j] * s + b; }, z);
+    const A *noise = noise_ + n * e_.noise_stride + q, strength = strength_;
+    activate(e_.activation, count, [=](int j) { return v[j] * s + (noise[j] * strength + b); }, z);
   }
 
   // Channels c, c + 1, ... of the pixels q, q + 1, ... of sample n: a block of for_pixel_blocks.
@@ -71,9 +65,7 @@ class Epilogue {
       b = added_;
     }
     const A* s = scales_;
-#pragma GCC ivdep
-    for (int j = 0; j < count; ++j) z[j] = v[j] * s[j] + b[j];
-    activate(e_.activation, z, count);
+    activate(e_.activation, count, [=](int j) { return v[j] * s[j] + b[j]; }, z);
   }
 
  private:

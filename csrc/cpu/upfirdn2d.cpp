@@ -1,15 +1,17 @@
-// upfirdn2d, one output row at a time in tiles that fit the first-level cache.
+// upfirdn2d by any filter and any factors, one output row at a time in tiles that fit the first-level cache. What
+// StyleGAN resamples with runs on FourTaps instead.
 //
 // 1. Columns: the input rows under the filter are combined into a row buffer with zeros where the image ends
-// (separable: one row, their
-//    weighted sum; else one row per row of taps). 2. Rows: every output is a weighted sum of shifted parts of the
-//    buffer. Zero-inserted pixels are never multiplied: an output's taps are those of its phase. Where pixels are short
-//    the sums run over whole rows instead of pixels: the buffer is dealt out by `down` first, the outputs are put
-//    together by `up` afterwards. 3. What stands behind the filter, if anything.
+//    (separable: one row, their weighted sum; else one row per row of taps).
+// 2. Rows: every output is a weighted sum of shifted parts of the buffer. Zero-inserted pixels are never multiplied:
+//    an output's taps are those of its phase. Where pixels are short the sums run over whole rows instead of pixels:
+//    the buffer is dealt out by `down` first, the outputs are put together by `up` afterwards.
+// 3. What stands behind the filter, if anything.
 // Bytes moved per element: each input once and each output once; a row's further readings come from the cache.
 #include "ops/upfirdn2d.h"
 
 #include "epilogue.h"
+#include "four_taps.h"
 #include "weighted_sum.h"
 
 STYLEGAN_OPS_BEGIN_VARIANT
@@ -57,8 +59,15 @@ class Rows {
     for (int64_t y = 0; y < p.y_axis.out; ++y) y_starts_.set(p.y_axis, y, y);
   }
 
+  // The output rows [begin, end) of an image.
   template <typename Epilogues>
-  void row(int64_t image, int64_t oy, Epilogues&& epilogue) {
+  void rows(int64_t image, int64_t begin, int64_t end, const Epilogues& epilogue) {
+    for (int64_t y = begin; y < end; ++y) row(image, y, epilogue);
+  }
+
+ private:
+  template <typename Epilogues>
+  void row(int64_t image, int64_t oy, const Epilogues& epilogue) {
     const int64_t pixel = p_.pixel;
     T* out = static_cast<T*>(p_.out) + (image * p_.y_axis.out + oy) * p_.x_axis.out * pixel;
     for (int64_t ox = 0; ox < p_.x_axis.out; ox += tile_) {
@@ -74,7 +83,6 @@ class Rows {
     }
   }
 
- private:
   static int64_t tile_outputs(const Upfirdn2dParams& p) {
     int64_t tile = kTileElements / p.pixel;
     if (tile < kTilePixels) tile = kTilePixels;
@@ -184,15 +192,6 @@ class Rows {
     }
     const auto shift = [&](int64_t i) { return down > 1 ? i % down * part_ + i / down * pixel : i * pixel; };
     const int64_t n = (outputs + up - 1) / up;
-    if (pixel == 1 && up == 2 && live_ == 1 && p_.x_axis.taps == 4) {
-      gather(0, rows, width_, shift);
-      const A *s0 = source[0], *s1 = source[1], w0 = weight_.get()[0], w1 = weight_.get()[1];
-      gather(1, rows, width_, shift);
-      const A* pairs[4] = {s0, s1, source[0], source[1]};
-      const A weights[4] = {w0, w1, weight_.get()[0], weight_.get()[1]};
-      weighted_sum_pairs(pairs, weights, outputs, dst);
-      return;
-    }
     for (int64_t phase = 0; phase < up; ++phase) {
       const int count = gather(phase, rows, down > 1 ? down * part_ : width_, shift);
       weighted_sum(source, weight_.get(), count, (phase + (n - 1) * up < outputs ? n : n - 1) * pixel,
@@ -236,21 +235,38 @@ class Rows {
   int live_ = 0;
 };
 
+// The output rows [begin, end) of all images, in bands of one image.
+template <typename Kernel, typename Epilogues>
+void bands(Kernel kernel, const Upfirdn2dParams& p, int64_t begin, int64_t end, const Epilogues& epilogue) {
+  const int64_t out = p.y_axis.out;
+  for (int64_t item = begin; item < end;) {
+    const int64_t image = item / out, y = item % out, rows = min64(out - y, end - item);
+    kernel.rows(image, y, y + rows, epilogue);
+    item += rows;
+  }
+}
+
+template <typename T, typename Epilogues>
+void with_epilogue(const Upfirdn2dParams& p, int64_t begin, int64_t end, const Epilogues& epilogue) {
+  const ResampleAxis &x = p.x_axis, &y = p.y_axis;
+  const int64_t pixel = p.pixel;
+  if (p.tap_x != nullptr && x.taps == 4 && y.taps == 4 && x.up == y.up && x.down == y.down) {
+    if (x.up == 1 && x.down == 1) return bands(FourTaps<T, 1, 1>(p), p, begin, end, epilogue);
+    if (p.epilogue == nullptr && (pixel == 1 || pixel >= kShortPixel)) {
+      if (x.up == 2 && x.down == 1) return bands(FourTaps<T, 2, 1>(p), p, begin, end, NoEpilogue());
+      if (x.up == 1 && x.down == 2) return bands(FourTaps<T, 1, 2>(p), p, begin, end, NoEpilogue());
+    }
+  }
+  bands(Rows<T>(p), p, begin, end, epilogue);
+}
+
 template <typename T>
 void run(const Upfirdn2dParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
-  Rows<T> rows(p);
-  const auto each = [&](auto&& epilogue) {
-    int64_t image = begin / p.y_axis.out, y = begin % p.y_axis.out;
-    for (int64_t item = begin; item < end; ++item) {
-      rows.row(image, y, epilogue);
-      if (++y == p.y_axis.out) y = 0, ++image;
-    }
-  };
-  if (p.epilogue == nullptr) return each([](A*, int64_t, int64_t, int64_t) {});
+  if (p.epilogue == nullptr) return with_epilogue<T>(p, begin, end, NoEpilogue());
   Epilogue<A> epilogue(*p.epilogue);
   const int64_t channels = p.epilogue->channels;
-  each([&](A* z, int64_t image, int64_t q, int64_t count) {
+  with_epilogue<T>(p, begin, end, [&](A* z, int64_t image, int64_t q, int64_t count) {
     if (p.pixel != channels) {  // planes
       for (int64_t i = 0; i < count; i += kBlock)
         epilogue.plane(z + i, z + i, static_cast<int>(min64(kBlock, count - i)), image / channels, image % channels,

@@ -26,6 +26,7 @@ from support import (
 from upfirdn2d_cases import CASES, Case
 
 from stylegan_ops import setup_filter, upfirdn2d
+from stylegan_ops.ops._registry import CPU_VARIANTS
 
 NAMES = [case.name for case in CASES]
 
@@ -113,6 +114,37 @@ def test_backward_is_the_adjoint(kernel, name):
         for x in (a.detach(), b):
             terms = apply(x) * dy
             assert abs(float(terms.sum() - (x * dx).sum())) <= 1e-12 * float(terms.abs().sum())
+
+
+RESAMPLING = [{"up": 2, "padding": [2, 1, 2, 1]}, {"down": 2, "padding": 1}, {"padding": [1, 2]}, {"up": 2, "padding": [1, 2]}]
+RESAMPLED = [(2, 3, 21, 70), (2, 40, 9, 12), (1, 2, 5, 2100)]  # rows of several vectors, of long pixels, of several tiles
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_nan_reaches_what_its_taps_reach(kernel, layout, dtype):
+    f = setup_filter([1, 3, 3, 1])
+    for shape in RESAMPLED:
+        x = randn(*shape, dtype=dtype, layout=layout)
+        x[:, 1::2, 3, 1] = x[:, 0, -1, -1] = float("nan")
+        for kwargs in RESAMPLING:
+            reached = upfirdn2d(x.isnan().float(), f, **kwargs) > 0
+            assert torch.equal(upfirdn2d(x, f, **kwargs).isnan(), reached)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kernel", CPU_VARIANTS, indirect=True)
+def test_any_number_of_threads_gives_the_same_bits(kernel, layout, dtype):
+    f = setup_filter([1, 3, 3, 1])
+    for shape in ((3, 20, 61, 70), (1, 128, 37, 33)):
+        x = randn(*shape, dtype=dtype, layout=layout)
+        for kwargs in RESAMPLING:
+            results = []
+            for threads in (1, 2, 3, 7):
+                torch.set_num_threads(threads)
+                results.append(upfirdn2d(x, f, **kwargs))
+            assert all(torch.equal(results[0], y) for y in results[1:])
 
 
 def test_a_step_longer_than_the_image_keeps_one_pixel(kernel):
