@@ -11,7 +11,7 @@ TEST_WORKERS := 2
 ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
 ENV := $(or $(ACTIVE),.venv)
 BIN := $(ENV)/bin/
-CPP = $(filter csrc/%,$(SOURCES)) $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp)
+CPP = $(filter csrc/%,$(SOURCES)) $(wildcard tests/*/*.h tests/*/*.cpp)
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
 # A stamp says what was installed into which environment; one that is older than an environment made anew counts for nothing.
