@@ -48,6 +48,18 @@ typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
 typedef uint16_t HalfWords __attribute__((vector_size(kVectorBytes)));
 typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 
+// Written out, since the compiler widens half a vector at a time.
+inline STYLEGAN_OPS_IN_LOOP Words widened(const void* p) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Words>(
+      _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(static_cast<const __m256i*>(p))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Words>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+#else
+  return __builtin_convertvector(*static_cast<const Narrow*>(p), Words);
+#endif
+}
+
 // The upper half of each word, in the lower half of the vector.
 template <size_t... LANE>
 inline STYLEGAN_OPS_IN_LOOP HalfWords upper_halves(Words words, std::index_sequence<LANE...>) {
@@ -67,7 +79,7 @@ inline STYLEGAN_OPS_IN_LOOP V get(const T* p) {
   } else if constexpr (sizeof(V) == sizeof(A)) {
     return to_float(*p);
   } else if constexpr (std::is_same_v<T, bfloat16>) {
-    return reinterpret_cast<V>(__builtin_convertvector(*reinterpret_cast<const Narrow*>(p), Words) << 16);
+    return reinterpret_cast<V>(widened(p) << 16);
   } else {
 #if defined(__AVX512F__)
     return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
