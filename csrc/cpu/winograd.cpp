@@ -89,7 +89,7 @@ void image_groups(const WinogradImageParams& p, int64_t begin, int64_t end) {
 }
 
 template <typename T, template <typename, typename> class Taps>
-void weight_panels(const WinogradWeightParams& p, int64_t begin, int64_t end) {
+void weight_panels(const WinogradWeightParams& p, int64_t begin, int64_t end, int first_parity, int last_parity) {
   using A = accumulate_t<T>;
   using F = Taps<Vector<A>, A>;
   constexpr int lanes = Simd<A>::kLanes, taps = F::kTaps;
@@ -111,7 +111,7 @@ void weight_panels(const WinogradWeightParams& p, int64_t begin, int64_t end) {
 #pragma GCC unroll 9
         for (int k = 0; k < 9; ++k) to[k * kPanel] = widened(from[offsets[k]]);
       }
-    for (int parity = 0; parity < winograd_parities(p.form); ++parity) {
+    for (int parity = first_parity; parity < last_parity; ++parity) {
       for (int64_t i = 0; i < kChunk; ++i)
         for (int64_t o = 0; o < kPanel; o += lanes) {
           Vector<A> in[taps * taps], out[kSquare];
@@ -122,8 +122,8 @@ void weight_panels(const WinogradWeightParams& p, int64_t begin, int64_t end) {
             in[k] = y < 0 || x < 0 ? Vector<A>{} : *reinterpret_cast<const Unaligned<A>*>(from);
           }
           both<taps, kPoints>([](auto... a) __attribute__((always_inline)) { F::weight(a...); }, in, out);
-          A* const to = static_cast<A*>(p.points) + ((parity * p.panels + panel) * p.chunks + c) * kSquare * step +
-                        i * kPanel + o;
+          A* const to = static_cast<A*>(p.points) +
+                        (((parity - first_parity) * p.panels + panel) * p.chunks + c) * kSquare * step + i * kPanel + o;
           for (int k = 0; k < kSquare; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
         }
     }
@@ -153,6 +153,20 @@ inline void multiply(const A* image, const A* weight, int64_t chunks, A* m, int6
     }
 }
 
+// The transformed weights of one parity's panels alone.
+template <typename A, template <typename, typename> class Taps>
+void make_panels(WinogradWeightParams p, int parity, int64_t first, int64_t last, A* points) {
+  for_dtype(p.dtype, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    if constexpr (std::is_same_v<accumulate_t<T>, A>) {
+      p.w = static_cast<const T*>(p.w) + first * kPanel * p.stride_o;
+      p.out_channels -= first * kPanel;
+      p.points = points;
+      weight_panels<T, Taps>(p, 0, last - first, parity, parity + 1);
+    }
+  });
+}
+
 template <typename T, template <typename, typename> class Taps>
 void product_blocks(const WinogradProductParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
@@ -162,24 +176,35 @@ void product_blocks(const WinogradProductParams& p, int64_t begin, int64_t end) 
   const int64_t stride = p.form == WinogradForm::kUp ? 2 : 1, parities = stride * stride;
   const EpilogueOperands& e = p.epilogue;
   const int64_t groups = (p.tiles.count + kTiles - 1) / kTiles, panels = (e.channels + kPanel - 1) / kPanel;
-  const int64_t columns = (panels + kBlockPanels - 1) / kBlockPanels;
+  const int64_t blocks = (groups + kBlockGroups - 1) / kBlockGroups;
+  const int64_t of_parity = (panels + kBlockPanels - 1) / kBlockPanels, columns = of_parity * parities;
+  const int64_t of_panel = p.chunks * kSquare * kChunk * kPanel;
   const A *const noise = static_cast<const A*>(e.noise), *const scale = static_cast<const A*>(e.scale),
                  *const bias = static_cast<const A*>(e.bias);
   const A strength = e.strength == nullptr ? A(1) : *static_cast<const A*>(e.strength);
   Buffer<A> sums(kBlockGroups * kTiles * kSquare * width), pixels(area * width);
+  Buffer<A> own(p.filters == nullptr ? 0 : kBlockPanels * of_panel);
+  int64_t made = -1;  // the column whose transformed weights are in it
   A factors[width] = {}, offsets[width] = {};
 
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t g0 = item / (columns * parities) * kBlockGroups, g1 = min64(g0 + kBlockGroups, groups);
-    const int64_t panel0 = item % columns * kBlockPanels, panel1 = min64(panel0 + kBlockPanels, panels);
-    const int parity = static_cast<int>(item / columns % parities);
+    const int64_t block = p.filters == nullptr ? item / columns : item % blocks;
+    const int64_t column = p.filters == nullptr ? item % columns : item / blocks;
+    const int parity = static_cast<int>(column / of_parity);
+    const int64_t g0 = block * kBlockGroups, g1 = min64(g0 + kBlockGroups, groups);
+    const int64_t panel0 = column % of_parity * kBlockPanels, panel1 = min64(panel0 + kBlockPanels, panels);
+    const A* weights = static_cast<const A*>(p.weight) + (parity * panels + panel0) * of_panel;
+    if (p.filters != nullptr) {
+      weights = own.get();
+      if (column != made) make_panels<A, Taps>(*p.filters, parity, panel0, panel1, own.get());
+      made = column;
+    }
     for (int k = 0; k < kSquare; ++k)
       for (int64_t panel = panel0; panel < panel1; ++panel)
         for (int64_t g = g0; g < g1; ++g) {
           A* const m = sums.get() + ((g - g0) * kTiles * kSquare + k) * width + (panel - panel0) * kPanel;
           const A* const image = static_cast<const A*>(p.image) + (g * p.chunks * kSquare + k) * kTiles * kChunk;
-          const A* const weight =
-              static_cast<const A*>(p.weight) + ((parity * panels + panel) * p.chunks * kSquare + k) * kChunk * kPanel;
+          const A* const weight = weights + (panel - panel0) * of_panel + k * kChunk * kPanel;
           if (parities > 1 && is_zero(true, parity, k))
             for (int64_t r = 0; r < kTiles; ++r) std::memset(m + r * kSquare * width, 0, kPanel * sizeof(A));
           else
@@ -254,8 +279,8 @@ void winograd_image(const WinogradImageParams& p, int64_t begin, int64_t end) {
 void winograd_weight(const WinogradWeightParams& p, int64_t begin, int64_t end) {
   for_dtype(p.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
-    p.form == WinogradForm::kSame ? weight_panels<T, ThreeTaps>(p, begin, end)
-                                  : weight_panels<T, TwoTaps>(p, begin, end);
+    p.form == WinogradForm::kSame ? weight_panels<T, ThreeTaps>(p, begin, end, 0, 1)
+                                  : weight_panels<T, TwoTaps>(p, begin, end, 0, 4);
   });
 }
 

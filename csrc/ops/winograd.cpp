@@ -83,8 +83,9 @@ struct Points {
   }
 };
 
-// The weights [O, I, 3, 3], or [I, O, 3, 3] of a transposed convolution, whose taps a stride of 1 reverses.
-Tensor weight_points(const Tensor& x, const Tensor& weight, const ConvGeometry& g) {
+// The weights [O, I, 3, 3], or [I, O, 3, 3] of a transposed convolution, whose taps a stride of 1 reverses. All but
+// points.
+WinogradWeightParams filters_of(const Tensor& weight, const ConvGeometry& g) {
   const int out = g.transposed ? 1 : 0, in = 1 - out;
   WinogradWeightParams p{};
   p.w = weight.const_data_ptr();
@@ -99,12 +100,7 @@ Tensor weight_points(const Tensor& x, const Tensor& weight, const ConvGeometry& 
   p.chunks = blocks(p.in_channels, kWinogradChunk), p.panels = blocks(p.out_channels, kWinogradPanel);
   p.form = form_of(g);
   p.dtype = dtype_of(weight);
-  const int64_t parities = winograd_parities(p.form);
-  Tensor points =
-      empty(x, {parities * p.panels, p.chunks, kSquare, kWinogradChunk, kWinogradPanel}, accumulate_type(x));
-  p.points = points.mutable_data_ptr();
-  parallel(p.panels, [&](int64_t begin, int64_t end) { cpu::winograd_weight(p, begin, end); });
-  return points;
+  return p;
 }
 
 // What was set, if anything.
@@ -130,7 +126,7 @@ bool uses_winograd_weight(const Tensor& x, const Tensor& dy, int64_t kernel_y, i
   if (kernel_y != 3 || kernel_x != 3 || g.stride > 2 || x.numel() == 0 || dy.numel() == 0) return false;
   if (wanted() || is_slow(x)) return wanted().value_or(false);
   const Tensor& outputs = g.transposed ? x : dy;
-  return std::min(x.size(1), dy.size(1)) >= 32 && outputs.size(0) * outputs.size(2) * outputs.size(3) >= 1024;
+  return std::min(x.size(1), dy.size(1)) >= 32 && outputs.size(0) * outputs.size(2) * outputs.size(3) >= 256;
 }
 
 Tensor winograd(const Tensor& x, const Tensor& weight, OptionalTensor styles, const ConvGeometry& g, Behind behind) {
@@ -145,27 +141,35 @@ Tensor winograd(const Tensor& x, const Tensor& weight, OptionalTensor styles, co
   const int64_t height = side(2, g.pad_y, g.extra_y), width = side(3, g.pad_x, g.extra_x);
   Tensor y = empty_dense(x, {n, out, height, width}, MemoryFormat::ChannelsLast);
   if (y.numel() == 0) return y;
-  const Tensor filters = weight_points(x, weight, g);
   Points image(x, styles, form, pad(g.pad_y), pad(g.pad_x), false);
   WinogradProductParams p{};
-  p.weight = filters.const_data_ptr();
   p.y = y.mutable_data_ptr();
   p.height = height, p.width = width, p.chunks = image.params.chunks;
   if (is_up) p.crop_y = g.pad_y, p.crop_x = g.pad_x;
   p.form = form;
   p.epilogue = epilogue_operands(x, n, out, height * width, behind);
   p.dtype = dtype_of(x);
-  // What a thread has transformed is still in its cache when it multiplies it; but filters that do not fit are read
-  // again for every part, which should then be large.
-  const auto element = static_cast<int64_t>(filters.element_size());
-  const int64_t threads = torch::stable::get_num_threads();
-  const int64_t bytes = std::max(threads * kPrivateCache, std::min(filters.numel() * element, kSharedCache));
+  // What a thread has transformed of the image is still in its cache when it multiplies it; transformed weights that do
+  // not fit into a cache are made again for every part, whose tiles then take them column by column.
+  WinogradWeightParams filters = filters_of(weight, g);
+  const int64_t element = accumulate_type(x) == ScalarType::Double ? 8 : 4, parities = is_up ? 4 : 1;
+  const int64_t size = parities * filters.panels * filters.chunks * kSquare * kWinogradChunk * kWinogradPanel;
+  const bool is_private = size * element > kSharedCache;
+  Tensor points;
+  if (is_private) {
+    p.filters = &filters;
+  } else {
+    points = empty(x, {size}, accumulate_type(x));
+    p.weight = filters.points = points.mutable_data_ptr();
+    parallel(filters.panels, [&](int64_t begin, int64_t end) { cpu::winograd_weight(filters, begin, end); });
+  }
+  const int64_t bytes =
+      is_private ? 3 * kSharedCache : std::max(torch::stable::get_num_threads() * kPrivateCache, size * element);
   in_parts(tiles_of(form, n, height + p.crop_y, width + p.crop_x), image.numbers_of_tile() * element, bytes,
            [&](const WinogradTiles& tiles) {
              image.fill(tiles);
              p.image = image.points.const_data_ptr(), p.tiles = tiles;
-             parallel(blocks(tiles.count, kWinogradBlock * kWinogradTiles) * (is_up ? 4 : 1) *
-                          blocks(out, 2 * kWinogradPanel),
+             parallel(blocks(tiles.count, kWinogradBlock * kWinogradTiles) * parities * blocks(out, 2 * kWinogradPanel),
                       [&](int64_t begin, int64_t end) { cpu::winograd_product(p, begin, end); });
            });
   return y;

@@ -50,7 +50,7 @@ struct WinogradImageParams {
 struct WinogradWeightParams {
   const void* w;  // with the strides below, in elements; they may be negative
   void* points;   // [parities of the result, panels, chunks, points^2, kWinogradChunk, kWinogradPanel] in the
-                 // accumulation dtype, zeros behind
+                  // accumulation dtype, zeros behind
   int64_t stride_o, stride_i, stride_y, stride_x;
   int64_t in_channels, out_channels, chunks, panels;
   WinogradForm form;
@@ -58,11 +58,13 @@ struct WinogradWeightParams {
 };
 
 // The products, their way back to pixels, and what stands behind the convolution. A work item is a block of tiles and
-// one of output channels of one parity.
+// one of output channels of one parity: all channels of a block of tiles one after the other, or with `filters` all
+// tiles of a block of channels, whose weights are then transformed once, into a private cache.
 struct WinogradProductParams {
   const void* image;   // as WinogradImageParams leaves it
-  const void* weight;  // as WinogradWeightParams leaves it
-  void* y;             // [N, height, width, O]
+  const void* weight;  // as WinogradWeightParams leaves it, or null
+  const WinogradWeightParams* filters;
+  void* y;  // [N, height, width, O]
   int64_t height, width, chunks;
   int64_t crop_y, crop_x;  // from the first tile's first output to y
   WinogradTiles tiles;
