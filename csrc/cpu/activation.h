@@ -124,12 +124,12 @@ inline void activate(const Activation& a, A* v, int n) {
   activate(a, n, [v](int i) { return v[i]; }, v);
 }
 
-// v = v * d^k/dref^k (da/dz), in place.
+// d = v * d^k/dref^k (da/dz).
 template <typename A>
-inline void differentiate(const Activation& a, int64_t k, const A* ref, A* v, int n) {
+inline void differentiate(const Activation& a, int64_t k, const A* ref, const A* v, A* d, int n) {
   if (ref == nullptr) {  // linear, no clamp
     const A factor = k == 0 ? a.gain : 0;
-    for (int i = 0; i < n; ++i) v[i] *= factor;
+    for (int i = 0; i < n; ++i) d[i] = v[i] * factor;
     return;
   }
   const A alpha = a.alpha, gain = a.gain, clamp = a.clamp;
@@ -139,7 +139,8 @@ inline void differentiate(const Activation& a, int64_t k, const A* ref, A* v, in
 #pragma GCC ivdep
       for (int i = 0; i < n; ++i) {
         const A z = ref[i], s = sigmoid<Math>(z);
-        v[i] = std::fabs(z * s * gain) >= clamp ? A(0) : v[i] * gain * h(z, s);
+        const A unclamped = v[i] * gain * h(z, s);
+        d[i] = std::fabs(z * s * gain) >= clamp ? A(0) : unclamped;
       }
     };
     return k == 0 ? loop([](A z, A s) { return s + z * (s - s * s); })
@@ -150,15 +151,16 @@ inline void differentiate(const Activation& a, int64_t k, const A* ref, A* v, in
   if (!keeps_output(a)) {  // a leaky ReLU of negative slope: ref is z
     for (int i = 0; i < n; ++i) {
       const A y = function<Act::kLrelu, Math>(ref[i], alpha) * gain;
-      v[i] = std::fabs(y) >= clamp ? A(0) : v[i] * factor * derivative<Act::kLrelu, Math>(ref[i], alpha, k);
+      d[i] = std::fabs(y) >= clamp ? A(0) : v[i] * factor * derivative<Act::kLrelu, Math>(ref[i], alpha, k);
     }
     return;
   }
   auto loop = [&](auto h) {
 #pragma GCC ivdep
     for (int i = 0; i < n; ++i) {
-      const A d = v[i] * (factor * h(ref[i] * inverse));
-      v[i] = std::fabs(ref[i]) >= clamp ? A(0) : d;
+      const A unclamped =
+          v[i] * (factor * h(ref[i] * inverse));  // a load behind a condition is not vectorised everywhere
+      d[i] = std::fabs(ref[i]) >= clamp ? A(0) : unclamped;
     }
   };
   // The two orders that training needs have loops of their own.

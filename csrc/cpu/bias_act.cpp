@@ -11,56 +11,47 @@
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
-// Splits [begin, end) of an [outer * C] vector into blocks in which the channel pattern starts at the block's first
-// element: whole vectors where C is short, parts of one vector where it is long. Calls f(first element, length, first
-// channel).
-template <typename F>
-void for_pattern_blocks(int64_t begin, int64_t end, int64_t channels, F&& f) {
-  if (channels <= kBlock) {
-    const int64_t length = kBlock / channels * channels;
-    for (int64_t i = begin; i < end; i += length) f(i, static_cast<int>(min64(length, end - i)), 0);
-    return;
-  }
-  for (int64_t row = begin; row < end; row += channels)
-    for (int64_t c = 0; c < channels; c += kBlock) f(row + c, static_cast<int>(min64(kBlock, channels - c)), c);
-}
-
 template <typename T>
 void forward(const BiasActParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
   const T* x = static_cast<const T*>(p.x);
   const A* b = static_cast<const A*>(p.b);
   T* y = static_cast<T*>(p.y);
-  A in[kBlock], out[kBlock], pattern[kBlock];
+  alignas(64) A in[kBlock], z[kBlock], out[kBlock], pattern[kBlock];
 
-  auto block = [&](int64_t i, int n, const A* bias, A one_bias) {
-    const A* v = load(x + i, n, in);
-    A* z = target(y + i, out);
-    if (bias != nullptr) {
-#pragma GCC ivdep
-      for (int j = 0; j < n; ++j) z[j] = v[j] + bias[j];
-    } else {
-#pragma GCC ivdep
-      for (int j = 0; j < n; ++j) z[j] = v[j] + one_bias;
-    }
-    activate(p.activation, z, n);
-    store(z, n, y + i);
+  // activated(v, y) makes y of v. It reads nothing behind its stores but v and small operands: a load behind a store
+  // that waits for memory waits with it where their addresses are equal modulo 4096.
+  auto block = [&](int64_t i, int n, auto&& activated) {
+    const A* v = load(x + i, n, in, n);
+    A* result = target(y + i, out, n, n);
+    activated(v, result);
+    store(result, n, y + i, n);
   };
 
   if (p.inner == 1) {
     const bool short_rows = p.channels <= kBlock;
-    if (b != nullptr && short_rows)
-      for (int64_t j = 0; j < kBlock; ++j) pattern[j] = b[j % p.channels];
-    const int64_t first = begin * p.rows * p.channels, last = min64(end * p.rows, p.outer) * p.channels;
-    for_pattern_blocks(first, last, p.channels, [&](int64_t i, int n, int64_t c) {
-      block(i, n, b == nullptr ? nullptr : short_rows ? pattern : b + c, A(0));
-    });
+    if (short_rows) repeat(b, p.channels, A(0), pattern);
+    for_row_blocks(begin * p.rows, min64(end * p.rows, p.outer), p.channels,
+                   [&](int64_t row, int rows, int64_t c, int width) {
+                     const A* bias = short_rows ? pattern : b + c;
+                     block(row * p.channels + c, rows * width, [&](const A* v, A* result) {
+                       activate(p.activation, rows * width, [=](int j) { return v[j] + bias[j]; }, result);
+                     });
+                   });
     return;
   }
-  for (int64_t row = begin; row < end; ++row)
-    for (int64_t i = 0; i < p.inner; i += kBlock)
-      block(row * p.inner + i, static_cast<int>(min64(kBlock, p.inner - i)), nullptr,
-            b == nullptr ? A(0) : b[row % p.channels]);
+  for_row_blocks(begin, end, p.inner, [&](int64_t row, int rows, int64_t i, int width) {
+    block(row * p.inner + i, rows * width, [&](const A* v, A* result) {
+      int64_t c = row % p.channels;
+      for (int k = 0; k < rows; ++k) {
+        const A bias = b[c];
+        if (++c == p.channels) c = 0;
+#pragma GCC ivdep
+        for (int j = k * width; j < (k + 1) * width; ++j) z[j] = v[j] + bias;
+      }
+      activate(p.activation, rows * width, [&z](int j) { return z[j]; }, result);
+    });
+  });
 }
 
 template <typename T>
@@ -70,49 +61,42 @@ void backward(const BiasActBackwardParams& p, int64_t begin, int64_t end) {
   const T* ref = static_cast<const T*>(p.ref);
   T* dx = static_cast<T*>(p.dx);
   const Activation activation = as_stored<T>(p.activation);
-  A in[kBlock], kept[kBlock], out[kBlock];
+  alignas(64) A in[kBlock], kept[kBlock], out[kBlock], sums[kBlock];
 
   auto block = [&](int64_t i, int n) -> const A* {
-    const A* v = load(dy + i, n, in);
-    const A* r = ref == nullptr ? nullptr : load(ref + i, n, kept);
-    A* z = target(dx + i, out);
-    std::memmove(z, v, n * sizeof(A));
-    differentiate(activation, p.order, r, z, n);
-    store(z, n, dx + i);
+    const A* v = load(dy + i, n, in, n);
+    const A* r = ref == nullptr ? nullptr : load(ref + i, n, kept, n);
+    A* z = target(dx + i, out, n, n);
+    differentiate(activation, p.order, r, v, z, n);
+    store(z, n, dx + i, n);
     return z;
   };
 
   if (p.inner == 1) {
-    A sums[kBlock];
+    const bool short_rows = p.channels <= kBlock;
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t first = item * p.rows * p.channels, last = min64((item + 1) * p.rows, p.outer) * p.channels;
       double* partial = p.partial == nullptr ? nullptr : p.partial + item * p.channels;
-      const bool short_rows = p.channels <= kBlock;
       for (int j = 0; j < kBlock; ++j) sums[j] = 0;
-      for_pattern_blocks(first, last, p.channels, [&](int64_t i, int n, int64_t c) {
-        const A* z = block(i, n);
-        if (partial == nullptr) return;
-        if (short_rows) {
+      for_row_blocks(item * p.rows, min64((item + 1) * p.rows, p.outer), p.channels,
+                     [&](int64_t row, int rows, int64_t c, int width) {
+                       const int n = rows * width;
+                       const A* z = block(row * p.channels + c, n);
+                       if (partial == nullptr) return;
+                       if (short_rows) {
 #pragma GCC ivdep
-          for (int j = 0; j < n; ++j) sums[j] += z[j];
-        } else {
-          for (int j = 0; j < n; ++j) partial[c + j] += z[j];
-        }
-      });
-      if (partial != nullptr && short_rows)
-        for (int64_t j = 0; j < kBlock / p.channels * p.channels; ++j) partial[j % p.channels] += sums[j];
+                         for (int j = 0; j < n; ++j) sums[j] += z[j];
+                       } else {
+                         for (int j = 0; j < n; ++j) partial[c + j] += z[j];
+                       }
+                     });
+      if (partial != nullptr && short_rows) add_rows(sums, p.channels, partial);
     }
     return;
   }
-  for (int64_t row = begin; row < end; ++row) {
-    double total = 0;
-    for (int64_t i = 0; i < p.inner; i += kBlock) {
-      const int n = static_cast<int>(min64(kBlock, p.inner - i));
-      const A* z = block(row * p.inner + i, n);
-      if (p.partial != nullptr) total += sum(z, n);
-    }
-    if (p.partial != nullptr) p.partial[row] = total;
-  }
+  for_row_blocks(begin, end, p.inner, [&](int64_t row, int rows, int64_t i, int width) {
+    const A* z = block(row * p.inner + i, rows * width);
+    for (int k = 0; p.partial != nullptr && k < rows; ++k) p.partial[row + k] += sum(z + k * width, width);
+  });
 }
 
 }  // namespace

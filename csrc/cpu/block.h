@@ -87,39 +87,36 @@ inline void from_float(float value, float16& out) {
   out.bits = static_cast<uint16_t>(sign | half);
 }
 
-// Returns n elements from src in the accumulation dtype: src itself or the buffer.
-inline const float* load(const float* src, int, float*) { return src; }
-inline const double* load(const double* src, int, double*) { return src; }
-inline const float* load(const bfloat16* src, int n, float* buffer) {
-  for (int i = 0; i < n; ++i) buffer[i] = to_float(src[i]);
-  return buffer;
+// A function that only asks for memory has no effect in the compiler's eyes, which then drops the calls; so inline. The
+// conversions are for the constant lengths that they get.
+#define STYLEGAN_OPS_HERE inline __attribute__((always_inline))
+
+// Asks for the lines of n elements that are read (WRITE 0) or written later.
+template <int WRITE, typename T>
+STYLEGAN_OPS_HERE void prefetch(const T* data, int64_t n) {
+  for (int64_t byte = 0; byte < n * static_cast<int64_t>(sizeof(T)); byte += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(data) + byte, WRITE);
 }
-inline const float* load(const float16* src, int n, float* buffer) {
-  int i = 0;
+
+STYLEGAN_OPS_HERE void widen(const bfloat16* src, int64_t n, float* dst) {
+  for (int64_t i = 0; i < n; ++i) dst[i] = to_float(src[i]);
+}
+STYLEGAN_OPS_HERE void narrow(const float* src, int64_t n, bfloat16* dst) {
+  for (int64_t i = 0; i < n; ++i) from_float(src[i], dst[i]);
+}
+STYLEGAN_OPS_HERE void widen(const float16* src, int64_t n, float* dst) {
+  int64_t i = 0;
 #if defined(__AVX512F__)
   for (; i + 16 <= n; i += 16)
-    _mm512_storeu_ps(buffer + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(src + i))));
+    _mm512_storeu_ps(dst + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(src + i))));
 #elif defined(__F16C__)
   for (; i + 8 <= n; i += 8)
-    _mm256_storeu_ps(buffer + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i))));
+    _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i))));
 #endif
-  for (; i < n; ++i) buffer[i] = to_float(src[i]);
-  return buffer;
+  for (; i < n; ++i) dst[i] = to_float(src[i]);
 }
-
-// Where a block's results are computed: in place for float and double, else in the buffer, which store() converts.
-inline float* target(float* dst, float*) { return dst; }
-inline double* target(double* dst, double*) { return dst; }
-inline float* target(bfloat16*, float* buffer) { return buffer; }
-inline float* target(float16*, float* buffer) { return buffer; }
-
-inline void store(const float*, int, float*) {}
-inline void store(const double*, int, double*) {}
-inline void store(const float* src, int n, bfloat16* dst) {
-  for (int i = 0; i < n; ++i) from_float(src[i], dst[i]);
-}
-inline void store(const float* src, int n, float16* dst) {
-  int i = 0;
+STYLEGAN_OPS_HERE void narrow(const float* src, int64_t n, float16* dst) {
+  int64_t i = 0;
 #if defined(__AVX512F__)
   for (; i + 16 <= n; i += 16)
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + i), _mm512_cvtps_ph(_mm512_loadu_ps(src + i), 0));
@@ -130,29 +127,104 @@ inline void store(const float* src, int n, float16* dst) {
   for (; i < n; ++i) from_float(src[i], dst[i]);
 }
 
-// The sum of a block in double. Sixteen lanes, added in a fixed order, leave the compiler free to vectorise.
+constexpr int kLine = 32;  // 16-bit elements: a line of the cache
+
+// Returns n elements from src in the accumulation dtype: src itself or the buffer. Asks for as many that lie `ahead` of
+// them, unless that is 0: line by line, since a burst of requests would fill the processor's buffers for them.
+template <typename T>
+STYLEGAN_OPS_HERE const accumulate_t<T>* load(const T* src, int64_t n, accumulate_t<T>* buffer, int64_t ahead = 0) {
+  if constexpr (sizeof(T) == 2) {
+    int64_t i = 0;
+    for (; ahead != 0 && i + kLine <= n; i += kLine) {
+      __builtin_prefetch(src + i + ahead);
+      widen(src + i, kLine, buffer + i);
+    }
+    widen(src + i, n - i, buffer + i);
+    return buffer;
+  } else {
+    if (ahead != 0) prefetch<0>(src + ahead, n);
+    return src;
+  }
+}
+
+// Where a block's results are computed: in place for float and double, else in the buffer, which store() converts. Both
+// ask for as many elements `ahead` as are written now, as load() does.
+template <typename T>
+STYLEGAN_OPS_HERE accumulate_t<T>* target(T* dst, accumulate_t<T>* buffer, int64_t n = 0, int64_t ahead = 0) {
+  if constexpr (sizeof(T) == 2) {
+    return buffer;
+  } else {
+    if (ahead != 0) prefetch<1>(dst + ahead, n);
+    return dst;
+  }
+}
+
+template <typename T>
+STYLEGAN_OPS_HERE void store(const accumulate_t<T>* src, int64_t n, T* dst, int64_t ahead = 0) {
+  if constexpr (sizeof(T) == 2) {
+    int64_t i = 0;
+    for (; ahead != 0 && i + kLine <= n; i += kLine) {
+      __builtin_prefetch(dst + i + ahead, 1);
+      narrow(src + i, kLine, dst + i);
+    }
+    narrow(src + i, n - i, dst + i);
+  }
+}
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+// The sum in double of the terms 0 to n - 1 of a block: add(total, i) adds term i to a number, or as many terms from i
+// on as it has lanes to a vector.
+template <typename A, typename F>
+inline double add_up(int n, F&& add) {
+  typedef A Vector __attribute__((vector_size(kVectorBytes), aligned(alignof(A)), may_alias));
+  constexpr int lanes = kVectorBytes / sizeof(A);
+  Vector even = {}, odd = {};
+  A lane[lanes], rest = 0;
+  int i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) add(even, i), add(odd, i + lanes);
+  for (; i + lanes <= n; i += lanes) add(even, i);
+  for (; i < n; ++i) add(rest, i);
+  even += odd;
+  std::memcpy(lane, &even, sizeof(lane));
+  for (int half = lanes / 2; half > 0; half /= 2)
+    for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
+  return static_cast<double>(lane[0]) + rest;
+}
+
+template <typename V, typename A>
+inline V& at(A* v) {
+  return *reinterpret_cast<V*>(v);
+}
+
 template <typename A>
 inline double sum(const A* v, int n) {
-  A lane[16] = {};
-  int i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int j = 0; j < 16; ++j) lane[j] += v[i + j];
-  double total = 0;
-  for (; i < n; ++i) total += v[i];
-  for (int j = 0; j < 16; ++j) total += lane[j];
-  return total;
+  return add_up<A>(n, [v](auto& total, int i) { total += at<const std::remove_reference_t<decltype(total)>>(v + i); });
+}
+
+// The same, and adds v to `rows` element by element.
+template <typename A>
+inline double sum_and_add(const A* v, int n, A* rows) {
+  return add_up<A>(n, [v, rows](auto& total, int i) {
+    using V = std::remove_reference_t<decltype(total)>;
+    const V& term = at<const V>(v + i);
+    total += term;
+    at<V>(rows + i) += term;
+  });
 }
 
 template <typename A>
 inline double dot(const A* v, const A* w, int n) {
-  A lane[16] = {};
-  int i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int j = 0; j < 16; ++j) lane[j] += v[i + j] * w[i + j];
-  double total = 0;
-  for (; i < n; ++i) total += static_cast<double>(v[i]) * w[i];
-  for (int j = 0; j < 16; ++j) total += lane[j];
-  return total;
+  return add_up<A>(n, [v, w](auto& total, int i) {
+    using V = const std::remove_reference_t<decltype(total)>;
+    total += at<V>(v + i) * at<V>(w + i);
+  });
 }
 
 // Uninitialised memory for a kernel's call.
@@ -172,6 +244,30 @@ class Buffer {
 };
 
 inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Adjacent rows in blocks: whole rows where they are short, parts of one row where they are long. Calls f(first row,
+// rows, first element of each, elements of each).
+template <typename F>
+inline void for_row_blocks(int64_t first, int64_t last, int64_t length, F&& f) {
+  const int64_t rows = length <= kBlock ? kBlock / length : 1;
+  for (int64_t row = first; row < last; row += rows)
+    for (int64_t i = 0; i < length; i += kBlock)
+      f(row, static_cast<int>(min64(rows, last - row)), i, static_cast<int>(min64(kBlock, length - i)));
+}
+
+// pattern[i] = v[i % length] as far as a block reaches, or `missing` where there is no v.
+template <typename A>
+inline void repeat(const A* v, int64_t length, A missing, A* pattern) {
+  for (int64_t i = 0; i < kBlock; i += length)
+    for (int64_t j = 0; j < min64(length, kBlock - i); ++j) pattern[i + j] = v == nullptr ? missing : v[j];
+}
+
+// total[j] += the sum of v[j], v[j + length], ... over the whole rows that fit into a block.
+template <typename A>
+inline void add_rows(const A* v, int64_t length, double* total) {
+  for (int64_t i = 0; i + length <= kBlock; i += length)
+    for (int64_t j = 0; j < length; ++j) total[j] += v[i + j];
+}
 
 // Calls f with a null pointer of the element type.
 template <typename F>

@@ -19,13 +19,14 @@ void forward(const ConvEpilogueParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
   const int64_t channels = p.operands.channels;
   Epilogue<A> epilogue(p.operands);
-  A in[kBlock], buffer[kBlock];
+  alignas(64) A in[kBlock], buffer[kBlock];
   auto block = [&](int64_t i, int count, auto&& apply) {
-    const A* v = load(static_cast<const T*>(p.y) + i, count, in);
+    const T* y = static_cast<const T*>(p.y) + i;
     T* out = static_cast<T*>(p.out) + i;
-    A* z = target(out, buffer);
+    const A* v = load(y, count, in, count);
+    A* z = target(out, buffer, count, count);
     apply(v, z);
-    store(z, count, out);
+    store(z, count, out, count);
   };
   for (int64_t item = begin; item < end; ++item) {
     if (p.layout == Layout::kContiguous) {
@@ -36,44 +37,40 @@ void forward(const ConvEpilogueParams& p, int64_t begin, int64_t end) {
       }
     } else {
       const int64_t n = item / p.runs, first = item % p.runs * p.run;
-      for_pixel_blocks(first, min64(first + p.run, p.pixels), channels,
-                       [&](int64_t q, int pixels, int64_t c, int width) {
-                         block((n * p.pixels + q) * channels + c, pixels * width,
-                               [&](const A* v, A* z) { epilogue.pixels(v, z, n, q, pixels, c, width); });
-                       });
+      for_row_blocks(first, min64(first + p.run, p.pixels), channels, [&](int64_t q, int pixels, int64_t c, int width) {
+        block((n * p.pixels + q) * channels + c, pixels * width,
+              [&](const A* v, A* z) { epilogue.pixels(v, z, n, q, pixels, c, width); });
+      });
     }
   }
 }
 
-// One block of the backward: dz into `z`, dy = dz * scale stored. `scales` has a value per element, or is null for
-// `one_scale`.
-template <typename T, typename A>
-struct BackwardBlock {
+// What the two layouts share of the backward: blocks of dz and of the epilogue's input.
+template <typename T>
+struct Gradients {
+  using A = accumulate_t<T>;
   const ConvEpilogueBackwardParams& p;
-  const Activation activation;
-  A in[kBlock], kept[kBlock], z[kBlock], out[kBlock], input[kBlock];
+  const Activation activation = as_stored<T>(p.activation);
+  const A inverse_gain = activation.gain == 0 ? A(0) : A(1 / activation.gain);
+  const A slope = inverse_slope(activation);
+  const A strength = p.strength == nullptr ? A(1) : *static_cast<const A*>(p.strength);
+  alignas(64) A loaded[kBlock], kept[kBlock], input[kBlock], dz[kBlock], out[kBlock];
 
-  const A* operator()(int64_t i, int n, const A* scales, A one_scale) {
-    const A* g = load(static_cast<const T*>(p.dout) + i, n, in);
-    const A* r = p.ref == nullptr ? nullptr : load(static_cast<const T*>(p.ref) + i, n, kept);
-    std::memcpy(z, g, n * sizeof(A));
-    differentiate(activation, 0, r, z, n);
-    T* dy = static_cast<T*>(p.dy) + i;
-    A* d = target(dy, out);
-    if (scales != nullptr) {
+  explicit Gradients(const ConvEpilogueBackwardParams& p) : p(p) {}
+
+  // Makes n elements of dz from i on, and gives y there; -y scale where it is recovered, of which `shift` is the part
+  // behind the convolution (see the head); dz where no gradient of scale is wanted.
+  template <typename F>
+  const A* block(int64_t i, int n, int64_t ahead, F&& shift) {
+    const A* g = load(static_cast<const T*>(p.dout) + i, n, loaded, ahead);
+    const A* r = p.ref == nullptr ? nullptr : load(static_cast<const T*>(p.ref) + i, n, kept, ahead);
+    differentiate(activation, 0, r, g, dz, n);
+    if (p.partial_scale == nullptr) return dz;
+    if (!p.recovers) return load(static_cast<const T*>(p.y) + i, n, input, ahead);
+    shift(input);
 #pragma GCC ivdep
-      for (int j = 0; j < n; ++j) d[j] = z[j] * scales[j];
-    } else {
-#pragma GCC ivdep
-      for (int j = 0; j < n; ++j) d[j] = z[j] * one_scale;
-    }
-    store(d, n, dy);
-    if (p.partial_scale == nullptr) return nullptr;
-    if (!p.recovers) return load(static_cast<const T*>(p.y) + i, n, input);
-    const A inverse = activation.gain == 0 ? A(0) : A(1 / activation.gain), slope = inverse_slope(activation);
-#pragma GCC ivdep
-    for (int j = 0; j < n; ++j) input[j] = -preimage(r[j] * inverse, slope);
-    return input;  // -z
+    for (int j = 0; j < n; ++j) input[j] -= preimage(r[j] * inverse_gain, slope);
+    return input;
   }
 };
 
@@ -82,13 +79,15 @@ void backward(const ConvEpilogueBackwardParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
   const A* scale = static_cast<const A*>(p.scale);
   const A* noise = static_cast<const A*>(p.noise);
-  const A strength = p.strength == nullptr ? A(1) : *static_cast<const A*>(p.strength);
+  const A* bias = static_cast<const A*>(p.bias);
+  T* dy = static_cast<T*>(p.dy);
   const bool wants_rows = p.partial_noise != nullptr || p.partial_strength != nullptr;
-  BackwardBlock<T, A> block{p, as_stored<T>(p.activation), {}, {}, {}, {}, {}};
-  EpilogueOperands behind{nullptr, p.noise, p.strength, p.bias, p.channels, p.noise_stride, {Act::kLinear, 0, 1, NAN}};
-  Epilogue<A> shift(behind);
-  A scales[kBlock], scale_sums[kBlock], bias_sums[kBlock], shifted[kBlock];
-  double row_sums[kBlock];
+  const bool short_rows = p.channels <= kBlock;
+  Gradients<T> gradients(p);
+  const A* dz = gradients.dz;
+  alignas(64) A scales[kBlock], biases[kBlock], scale_sums[kBlock], bias_sums[kBlock];
+  Buffer<A> row_sums(p.run);
+  if (short_rows) repeat(bias, p.channels, A(0), biases);
 
   for (int64_t item = begin; item < end; ++item) {
     const int64_t n = item / p.runs, first = item % p.runs * p.run, last = min64(first + p.run, p.pixels);
@@ -96,60 +95,78 @@ void backward(const ConvEpilogueBackwardParams& p, int64_t begin, int64_t end) {
     double* partial_bias = p.partial_bias == nullptr ? nullptr : p.partial_bias + item * p.channels;
     const A* e = noise == nullptr ? nullptr : noise + n * p.noise_stride;
     double strength_sum = 0;
-    // row_sums[k] = the sum of dz over the channels of pixel q + k
-    auto finish_rows = [&](int64_t q, int pixels) {
-      for (int k = 0; k < pixels; ++k) {
-        if (p.partial_strength != nullptr) strength_sum += row_sums[k] * e[q + k];
-        if (p.partial_noise != nullptr) p.partial_noise[n * p.pixels + q + k] = row_sums[k] * strength;
-      }
+    // sums[k] = the sum of dz over the channels of pixel q + k
+    auto finish_rows = [&](int64_t q, int pixels, const A* sums) {
+      if (p.partial_strength != nullptr) strength_sum += dot(sums, e + q, pixels);
+      for (int k = 0; p.partial_noise != nullptr && k < pixels; ++k)
+        p.partial_noise[n * p.pixels + q + k] = sums[k] * gradients.strength;
     };
 
-    if (p.layout == Layout::kContiguous) {  // run <= kBlock
-      const int count = static_cast<int>(last - first);
-      for (int k = 0; k < count; ++k) row_sums[k] = 0;
+    if (p.layout == Layout::kContiguous) {
+      for (int64_t k = 0; k < last - first; ++k) row_sums.get()[k] = 0;
       for (int64_t c = 0; c < p.channels; ++c) {
         const int64_t plane = n * p.channels + c;
-        const A* y = block(plane * p.pixels + first, count, nullptr, scale == nullptr ? A(1) : scale[plane]);
-        if (p.recovers) shift.plane(y, shifted, count, n, c, first), y = shifted;
-        if (partial_scale != nullptr) partial_scale[c] = dot(block.z, y, count);
-        if (partial_bias != nullptr) partial_bias[c] = sum(block.z, count);
-        if (wants_rows)
-          for (int k = 0; k < count; ++k) row_sums[k] += block.z[k];
+        const A s = scale == nullptr ? A(1) : scale[plane], b = bias == nullptr ? A(0) : bias[c];
+        double products = 0, total = 0;
+        for (int64_t q = first; q < last; q += kBlock) {
+          const int64_t i = plane * p.pixels + q;
+          const int count = static_cast<int>(min64(kBlock, last - q));
+          const int64_t ahead = q + kBlock < last ? kBlock : p.pixels + first - q;
+          const A* y = gradients.block(i, count, ahead, [&](A* shift) {
+#pragma GCC ivdep
+            for (int k = 0; k < count; ++k) shift[k] = (e == nullptr ? A(0) : e[q + k] * gradients.strength) + b;
+          });
+          if (partial_scale != nullptr) products += dot(dz, y, count);
+          total += sum_and_add(dz, count, row_sums.get() + (q - first));
+          A* d = target(dy + i, gradients.out, count, ahead);
+#pragma GCC ivdep
+          for (int k = 0; k < count; ++k) d[k] = dz[k] * s;
+          store(d, count, dy + i, ahead);
+        }
+        if (partial_scale != nullptr) partial_scale[c] = products;
+        if (partial_bias != nullptr) partial_bias[c] = total;
       }
-      if (wants_rows) finish_rows(first, count);
+      if (wants_rows) finish_rows(first, static_cast<int>(last - first), row_sums.get());
     } else {
-      const bool short_rows = p.channels <= kBlock;
-      if (short_rows) repeat(scale == nullptr ? nullptr : scale + n * p.channels, p.channels, A(1), scales);
+      const A* sample_scale = scale == nullptr ? nullptr : scale + n * p.channels;
+      if (short_rows) repeat(sample_scale, p.channels, A(1), scales);
       for (int j = 0; j < kBlock; ++j) scale_sums[j] = bias_sums[j] = 0;
-      for_pixel_blocks(first, last, p.channels, [&](int64_t q, int pixels, int64_t c, int channels) {
+      for_row_blocks(first, last, p.channels, [&](int64_t q, int pixels, int64_t c, int channels) {
         const int count = pixels * channels;
-        const A* s = short_rows ? scales : scale == nullptr ? nullptr : scale + n * p.channels + c;
-        const A* y = block((n * p.pixels + q) * p.channels + c, count, s, A(1));
-        const A* z = block.z;
-        if (p.recovers) shift.pixels(y, shifted, n, q, pixels, c, channels), y = shifted;
-        if (short_rows) {
-          if (partial_scale != nullptr)
-            for (int j = 0; j < count; ++j) scale_sums[j] += z[j] * y[j];
-          if (partial_bias != nullptr)
-            for (int j = 0; j < count; ++j) bias_sums[j] += z[j];
-        } else {
-          if (partial_scale != nullptr)
-            for (int j = 0; j < count; ++j) partial_scale[c + j] += static_cast<double>(z[j]) * y[j];
-          if (partial_bias != nullptr)
-            for (int j = 0; j < count; ++j) partial_bias[c + j] += z[j];
+        const int64_t i = (n * p.pixels + q) * p.channels + c;
+        if (!short_rows) {
+          for (int j = 0; j < count; ++j) scales[j] = sample_scale == nullptr ? A(1) : sample_scale[c + j];
+          for (int j = 0; j < count; ++j) biases[j] = bias == nullptr ? A(0) : bias[c + j];
         }
-        if (!wants_rows) return;
-        for (int k = 0; k < pixels; ++k) {
-          const double total = sum(z + k * channels, channels);
-          row_sums[k] = c == 0 ? total : row_sums[k] + total;
+        const A* y = gradients.block(i, count, count, [&](A* shift) {
+          for (int k = 0; k < pixels; ++k) {
+            const A level = e == nullptr ? A(0) : e[q + k] * gradients.strength;
+#pragma GCC ivdep
+            for (int j = k * channels; j < (k + 1) * channels; ++j) shift[j] = level + biases[j];
+          }
+        });
+#pragma GCC ivdep
+        for (int j = 0; j < count; ++j) scale_sums[j] += dz[j] * y[j], bias_sums[j] += dz[j];
+        if (!short_rows) {  // the block holds other channels than the next one
+          for (int j = 0; j < count; ++j) {
+            if (partial_scale != nullptr) partial_scale[c + j] += scale_sums[j];
+            if (partial_bias != nullptr) partial_bias[c + j] += bias_sums[j];
+            scale_sums[j] = bias_sums[j] = 0;
+          }
         }
-        if (c + channels == p.channels) finish_rows(q, pixels);
+        if (wants_rows) {
+          A* sums = row_sums.get();
+          for (int k = 0; k < pixels; ++k)
+            sums[k] = (c == 0 ? A(0) : sums[k]) + static_cast<A>(sum(dz + k * channels, channels));
+          if (c + channels == p.channels) finish_rows(q, pixels, sums);
+        }
+        A* d = target(dy + i, gradients.out, count, count);
+#pragma GCC ivdep
+        for (int j = 0; j < count; ++j) d[j] = dz[j] * scales[j];
+        store(d, count, dy + i, count);
       });
-      if (short_rows)
-        for (int64_t j = 0; j < kBlock / p.channels * p.channels; ++j) {
-          if (partial_scale != nullptr) partial_scale[j % p.channels] += scale_sums[j];
-          if (partial_bias != nullptr) partial_bias[j % p.channels] += bias_sums[j];
-        }
+      if (short_rows && partial_scale != nullptr) add_rows(scale_sums, p.channels, partial_scale);
+      if (short_rows && partial_bias != nullptr) add_rows(bias_sums, p.channels, partial_bias);
     }
     for (int64_t c = 0; p.recovers && c < p.channels; ++c) partial_scale[c] /= -scale[n * p.channels + c];
     if (p.partial_strength != nullptr) p.partial_strength[item] = strength_sum;

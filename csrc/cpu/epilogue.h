@@ -8,22 +8,6 @@
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
-// pattern[i] = v[i % C] as far as a block reaches, or `missing` where there is no v.
-template <typename A>
-void repeat(const A* v, int64_t channels, A missing, A* pattern) {
-  for (int64_t i = 0; i < kBlock; ++i) pattern[i] = v == nullptr ? missing : v[i % channels];
-}
-
-// The channels of a run of pixels in blocks: whole pixels where C is short, parts of one pixel where it is long.
-// Calls f(first pixel, pixels, first channel, channels of each).
-template <typename F>
-void for_pixel_blocks(int64_t first, int64_t last, int64_t channels, F&& f) {
-  const int64_t pixels = channels <= kBlock ? kBlock / channels : 1;
-  for (int64_t q = first; q < last; q += pixels)
-    for (int64_t c = 0; c < channels; c += kBlock)
-      f(q, static_cast<int>(min64(pixels, last - q)), c, static_cast<int>(min64(kBlock, channels - c)));
-}
-
 template <typename A>
 class Epilogue {
  public:
@@ -45,7 +29,7 @@ class Epilogue {
     activate(e_.activation, count, [=](int j) { return v[j] * s + (noise[j] * strength + b); }, z);
   }
 
-  // Channels c, c + 1, ... of the pixels q, q + 1, ... of sample n: a block of for_pixel_blocks.
+  // Channels c, c + 1, ... of the pixels q, q + 1, ... of sample n: a block of for_row_blocks.
   void pixels(const A* v, A* z, int64_t n, int64_t q, int pixels, int64_t c, int channels) {
     const int count = pixels * channels;
     if (!short_rows_) {
@@ -74,7 +58,7 @@ class Epilogue {
   const A strength_;
   const bool short_rows_;
   int64_t sample_ = -1;  // whose scales are in the pattern
-  A scales_[kBlock], biases_[kBlock], added_[kBlock];
+  alignas(64) A scales_[kBlock], biases_[kBlock], added_[kBlock];
 };
 
 }  // namespace

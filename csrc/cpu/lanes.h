@@ -12,14 +12,6 @@
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-
 template <typename A>
 struct Simd {
   static constexpr int kLanes = kVectorBytes / sizeof(A);

@@ -12,101 +12,88 @@
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
 
-// The factors of x and dy from the sums over the channels of x^2 and x dy.
+// The factors of dy (of x in the forward) and of x, in place of the sums over the channels of x^2 and x dy.
 template <typename A>
-inline void factors(A squares, A products, A eps, A inverse_channels, A& a, A& b) {
-  a = 1 / std::sqrt(squares * inverse_channels + eps);
-  b = -a * a * a * (products * inverse_channels);
+inline void make_factors(const PixelNormParams& p, A* squares, A* products, int n) {
+  const A eps = static_cast<A>(p.eps), inverse_channels = static_cast<A>(1.0 / p.channels);
+#pragma GCC ivdep
+  for (int j = 0; j < n; ++j) {
+    const A a = 1 / std::sqrt(squares[j] * inverse_channels + eps);
+    products[j] = -a * a * a * (products[j] * inverse_channels);
+    squares[j] = a;
+  }
 }
 
 template <bool BACKWARD, typename T>
 void vectors(const PixelNormParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
-  A in[kBlock], grad[kBlock], buffer[kBlock];
-  for (int64_t row = begin; row < end; ++row) {
-    const T* x = static_cast<const T*>(p.x) + row * p.channels;
-    const T* dy = BACKWARD ? static_cast<const T*>(p.dy) + row * p.channels : nullptr;
-    T* y = static_cast<T*>(p.y) + row * p.channels;
-    double squares = 0, products = 0;
-    for (int64_t c = 0; c < p.channels; c += kBlock) {
-      const int n = static_cast<int>(min64(kBlock, p.channels - c));
-      const A* v = load(x + c, n, in);
-      squares += dot(v, v, n);
-      if constexpr (BACKWARD) products += dot(v, load(dy + c, n, grad), n);
-    }
-    A a, b;
-    factors(static_cast<A>(squares), static_cast<A>(products), static_cast<A>(p.eps), static_cast<A>(1.0 / p.channels),
-            a, b);
-    for (int64_t c = 0; c < p.channels; c += kBlock) {
-      const int n = static_cast<int>(min64(kBlock, p.channels - c));
-      const A* v = load(x + c, n, in);
-      A* out = target(y + c, buffer);
-      if constexpr (BACKWARD) {
-        const A* g = load(dy + c, n, grad);
-#pragma GCC ivdep
-        for (int j = 0; j < n; ++j) out[j] = a * g[j] + b * v[j];
-      } else {
-#pragma GCC ivdep
-        for (int j = 0; j < n; ++j) out[j] = a * v[j];
+  const int64_t rows = p.channels < kBlock ? kBlock / p.channels : 1;  // taken at once
+  Buffer<A> in(rows * p.channels), grad(BACKWARD ? rows * p.channels : 0), buffer(rows * p.channels);
+  alignas(64) A squares[kBlock], products[kBlock];
+  for (int64_t row = begin; row < end; row += rows) {
+    const int count = static_cast<int>(min64(rows, end - row));
+    const int64_t n = count * p.channels, first = row * p.channels;
+    const T* source = static_cast<const T*>(p.x) + first;
+    T* y = static_cast<T*>(p.y) + first;
+    const A* x = load(source, n, in.get(), n);
+    const A* dy = BACKWARD ? load(static_cast<const T*>(p.dy) + first, n, grad.get(), n) : nullptr;
+    for (int k = 0; k < count; ++k) {
+      double s = 0, t = 0;
+      for (int64_t c = k * p.channels; c < (k + 1) * p.channels; c += kBlock) {
+        const int width = static_cast<int>(min64(kBlock, (k + 1) * p.channels - c));
+        s += dot(x + c, x + c, width);
+        if constexpr (BACKWARD) t += dot(x + c, dy + c, width);
       }
-      store(out, n, y + c);
+      squares[k] = static_cast<A>(s), products[k] = static_cast<A>(t);
     }
+    make_factors(p, squares, products, count);
+    A* out = target(y, buffer.get(), n, n);
+    for (int k = 0; k < count; ++k) {
+      const A a = squares[k], b = products[k];
+#pragma GCC ivdep
+      for (int64_t j = k * p.channels; j < (k + 1) * p.channels; ++j)
+        out[j] = BACKWARD ? a * dy[j] + b * x[j] : a * x[j];
+    }
+    store(out, n, y, n);
   }
-}
-
-// Asks for a run of the next plane while this one is computed: the hardware's prefetcher starts anew in each.
-template <int WRITE, typename T>
-inline void prefetch(const T* run, int n) {
-  for (int64_t byte = 0; byte < n * static_cast<int64_t>(sizeof(T)); byte += 64)
-    __builtin_prefetch(reinterpret_cast<const char*>(run) + byte, WRITE);
 }
 
 template <bool BACKWARD, typename T>
 void positions(const PixelNormParams& p, int64_t begin, int64_t end) {
   using A = accumulate_t<T>;
-  // The item is kept, since planes whose distance is a power of two push each other out of the cache.
-  Buffer<A> xs(p.channels * p.run), dys(BACKWARD ? p.channels * p.run : 0);
-  A in[kBlock], buffer[kBlock], squares[kBlock], products[kBlock];
+  Buffer<A> squares(p.run), products(p.run);
+  alignas(64) A in[kBlock], grad[kBlock], buffer[kBlock];
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item % p.runs * p.run, base = item / p.runs * p.channels * p.inner + first;
     const int n = static_cast<int>(min64(p.run, p.inner - first));
-    for (int j = 0; j < n; ++j) squares[j] = products[j] = 0;
-    for (int64_t c = 0; c < p.channels; ++c) {
-      const T* source = static_cast<const T*>(p.x) + base + c * p.inner;
-      if (c + 1 < p.channels) prefetch<0>(source + p.inner, n);
-      const A* v = load(source, n, in);
-      A* x = xs.get() + c * n;
+    // Calls f(positions from the item's first, their number, way to the next block, x, dy, y), plane by plane.
+    auto for_blocks = [&](auto&& f) {
+      for (int64_t c = 0; c < p.channels; ++c)
+        for (int j = 0; j < n; j += kBlock) {
+          const int count = static_cast<int>(min64(kBlock, n - j));
+          const int64_t i = base + c * p.inner + j, ahead = j + kBlock < n ? kBlock : p.inner - j;
+          const A* x = load(static_cast<const T*>(p.x) + i, count, in, ahead);
+          const A* dy = BACKWARD ? load(static_cast<const T*>(p.dy) + i, count, grad, ahead) : nullptr;
+          f(j, count, ahead, x, dy, static_cast<T*>(p.y) + i);
+        }
+    };
+    for (int j = 0; j < n; ++j) squares.get()[j] = products.get()[j] = 0;
+    for_blocks([&](int first_position, int count, int64_t, const A* x, const A* dy, T*) {
+      A *s = squares.get() + first_position, *t = products.get() + first_position;
 #pragma GCC ivdep
-      for (int j = 0; j < n; ++j) x[j] = v[j], squares[j] += v[j] * v[j];
-      if constexpr (BACKWARD) {
-        const T* gradient = static_cast<const T*>(p.dy) + base + c * p.inner;
-        if (c + 1 < p.channels) prefetch<0>(gradient + p.inner, n);
-        const A* g = load(gradient, n, in);
-        A* dy = dys.get() + c * n;
-#pragma GCC ivdep
-        for (int j = 0; j < n; ++j) dy[j] = g[j], products[j] += x[j] * g[j];
+      for (int j = 0; j < count; ++j) {
+        s[j] += x[j] * x[j];
+        if constexpr (BACKWARD) t[j] += x[j] * dy[j];
       }
-    }
-    const A eps = p.eps, inverse_channels = static_cast<A>(1.0 / p.channels);
-    for (int j = 0; j < n; ++j) {
-      A a, b;
-      factors(squares[j], products[j], eps, inverse_channels, a, b);
-      squares[j] = a, products[j] = b;
-    }
-    for (int64_t c = 0; c < p.channels; ++c) {
-      T* y = static_cast<T*>(p.y) + base + c * p.inner;
-      if (c + 1 < p.channels) prefetch<1>(y + p.inner, n);
-      const A *x = xs.get() + c * n, *dy = dys.get() + c * n;
-      A* out = target(y, buffer);
+    });
+    make_factors(p, squares.get(), products.get(), n);
+    for_blocks([&](int first_position, int count, int64_t ahead, const A* x, const A* dy, T* y) {
+      const A *a = squares.get() + first_position, *b = products.get() + first_position;
+      A* out = target(y, buffer, count, ahead);
 #pragma GCC ivdep
-      for (int j = 0; j < n; ++j) {
-        if constexpr (BACKWARD)
-          out[j] = squares[j] * dy[j] + products[j] * x[j];
-        else
-          out[j] = squares[j] * x[j];
-      }
-      store(out, n, y);
-    }
+      for (int j = 0; j < count; ++j) out[j] = BACKWARD ? a[j] * dy[j] + b[j] * x[j] : a[j] * x[j];
+      store(out, count, y, ahead);
+    });
   }
 }
 

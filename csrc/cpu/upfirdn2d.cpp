@@ -273,7 +273,7 @@ void run(const Upfirdn2dParams& p, int64_t begin, int64_t end) {
                        q + i);
       return;
     }
-    for_pixel_blocks(q, q + count, channels, [&](int64_t first, int pixels, int64_t c, int width) {
+    for_row_blocks(q, q + count, channels, [&](int64_t first, int pixels, int64_t c, int width) {
       A* block = z + (first - q) * channels + c;
       epilogue.pixels(block, block, image, first, pixels, c, width);
     });

@@ -7,7 +7,7 @@
 namespace stylegan_ops {
 namespace {
 
-constexpr int64_t kContiguousRun = 512;   // pixels of a backward work item; a block of the kernel
+constexpr int64_t kContiguousRun = 2048;  // pixels of a backward work item: a few pages of each plane
 constexpr int64_t kItemElements = 32768;  // of a channels_last work item
 
 int64_t run_length(int64_t channels, int64_t pixels, Layout layout) {

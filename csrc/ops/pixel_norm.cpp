@@ -6,8 +6,8 @@
 namespace stylegan_ops {
 namespace {
 
-constexpr int64_t kItemElements = 65536;  // what a work item's second read finds in the cache
-constexpr int64_t kMaxRun = 512;          // a block of the kernel
+constexpr int64_t kItemElements = 131072;  // what a work item's second read finds in the cache
+constexpr int64_t kRunBytes = 4096;        // of each plane, a page: each page costs a look-up of its address
 
 Tensor run(const Tensor& x, const Tensor* dy, int64_t dim, double eps) {
   STD_TORCH_CHECK(dim >= 0 && dim < x.dim(), "pixel_norm: dim must be within the dimensions of x (got ", dim, ")");
@@ -26,7 +26,8 @@ Tensor run(const Tensor& x, const Tensor* dy, int64_t dim, double eps) {
   for (int64_t d = 0; d < x.dim(); ++d) {
     if (d != dim) (d < dim || format == MemoryFormat::ChannelsLast ? p.outer : p.inner) *= x.size(d);
   }
-  p.run = std::max<int64_t>(16, std::min(kMaxRun, kItemElements / std::max<int64_t>(1, p.channels)));
+  p.run = std::max<int64_t>(16, std::min(kRunBytes / static_cast<int64_t>(x.element_size()),
+                                         kItemElements / std::max<int64_t>(1, p.channels)));
   p.run = std::min(p.run, p.inner);
   p.runs = p.run == 0 ? 0 : (p.inner + p.run - 1) / p.run;
   p.eps = eps;
