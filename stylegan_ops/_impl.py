@@ -60,6 +60,9 @@ def why_not_native(x: torch.Tensor) -> str | None:
 def is_native(op: str, impl: str | None, x: torch.Tensor) -> bool:
     """Decides whether `op` runs natively on `x`; warns once per reason when `auto` has to fall back."""
     name = _default if impl is None else impl
+    if name != "reference" and x.is_cpu and x.dtype in NATIVE_DTYPES and _library.LIBRARIES["cpu"].loaded:
+        check_name(op, name)
+        return True
     if name == "auto" and why_not_native(x) is None:
         return True
     check_name(op, name)

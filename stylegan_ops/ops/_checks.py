@@ -1,4 +1,8 @@
-"""Argument checks shared by the rooms: every message names op, argument, rule and value."""
+"""Argument checks shared by the rooms: every message names op, argument, rule and value.
+
+On small images they are a good part of a call: what is right as Python's own type is let through before numbers' abstract classes, which
+are slow to ask.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,12 @@ import torch
 def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which an op computes: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def to_accumulate(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A small operand in the dtype in which an op computes on x; a call of `to` that changes nothing is not free either."""
+    dtype = accumulate_dtype(x.dtype)
+    return t if t.dtype == dtype else t.to(dtype)
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager:
@@ -41,25 +51,31 @@ def check_device(op: str, name: str, v: torch.Tensor, x: torch.Tensor) -> None:
 
 
 def check_real(op: str, name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is float:
+        return value
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise TypeError(f"{op}: {name} must be a real number (got {value!r})")
     return float(value)
 
 
 def check_bool(op: str, name: str, value: bool) -> bool:
+    if value is True or value is False:
+        return value
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{op}: {name} must be True or False (got {value!r})")
     return bool(value)
 
 
 def check_int(op: str, name: str, value: int) -> int:
+    if type(value) is int:
+        return value
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{op}: {name} must be an integer (got {value!r})")
     return int(value)
 
 
 def check_positive_int(op: str, name: str, value: int) -> int:
-    check_int(op, name, value)
+    value = check_int(op, name, value)
     if value < 1:
         raise ValueError(f"{op}: {name} must be at least 1 (got {value})")
-    return int(value)
+    return value

@@ -10,10 +10,12 @@ import torch
 from .. import _library
 from . import _autotune
 
+_registered: dict[str, Callable] = {}
+
 
 def native(name: str) -> Callable:
     """The registered operator `stylegan_ops::name`; where autotune is on, a convolution on the faster kernels."""
-    op = getattr(torch.ops.stylegan_ops, name).default
+    op = _registered[name]
     return partial(_autotune.run, op) if name in _autotune.CONVOLUTIONS and _autotune.is_on() else op
 
 
@@ -24,6 +26,7 @@ def register(name: str, *, fake: Callable, backward: Callable, setup_context: Ca
         return
     torch.library.register_fake(f"stylegan_ops::{name}", fake)
     torch.library.register_autograd(f"stylegan_ops::{name}", backward, setup_context=setup_context)
+    _registered[name] = getattr(torch.ops.stylegan_ops, name).default
 
 
 def refuses_derivative(name: str) -> Callable:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import _impl
-from ._checks import accumulate_dtype, check_image, check_int, check_real, check_vector
+from ._checks import accumulate_dtype, check_image, check_int, check_real, check_vector, to_accumulate
 from ._registry import native, register
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -93,7 +93,7 @@ def bias_act(
             raise ValueError(f"bias_act: dim must be within the {x.ndim} dimensions of x (got {dim})")
         dim %= x.ndim
         check_vector("bias_act", "b", b, x.shape[dim], x, f"dimension {dim} of x")
-        b = b.to(accumulate_dtype(x.dtype))
+        b = to_accumulate(b, x)
     index, alpha, gain, clamp = check_activation("bias_act", act, alpha, gain, clamp)
     if _impl.is_native("bias_act", impl, x):
         return native("bias_act")(x, b, dim, index, alpha, gain, clamp)

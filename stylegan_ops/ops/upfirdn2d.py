@@ -166,7 +166,7 @@ def check_arguments(op, x, f, up, down, padding, gain):
 
 
 def pair(op: str, name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if type(value) is not int and isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != 2:
             raise ValueError(f"{op}: {name} must be one integer or [x, y] (got {value!r})")
         return check_positive_int(op, name, value[0]), check_positive_int(op, name, value[1])
@@ -175,6 +175,10 @@ def pair(op: str, name: str, value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def four_paddings(op: str, padding: int | Sequence[int]) -> tuple[int, int, int, int]:
+    if type(padding) is int:
+        return (padding,) * 4
+    if type(padding) in (tuple, list) and len(padding) == 4 and {*map(type, padding)} == {int}:
+        return tuple(padding)
     padding = padding.tolist() if hasattr(padding, "tolist") else padding
     values = list(padding) if isinstance(padding, Sequence) and not isinstance(padding, str) else [padding] * 2
     if any(isinstance(v, bool) or not isinstance(v, numbers.Integral) for v in values):
@@ -206,16 +210,24 @@ def down_padding(padding, f, down):
 def output_size(op, x, f, up, down, padding) -> tuple[int, int]:
     """Height and width of the result; an error where it would have no pixel."""
     kx, ky = filter_size(f)
-    left, right, top, bottom = padding
-    if 0 in x.shape[2:]:
-        raise ValueError(f"{op}: x must have at least 1 pixel (got shape {tuple(x.shape)})")
-    height, width = x.shape[2] * up[1] + top + bottom, x.shape[3] * up[0] + left + right
-    check_sides(op, height, width, x.shape[2] * up[1], x.shape[3] * up[0])
-    if height < 1 or width < 1:
-        raise ValueError(f"{op}: padding {padding} crops the whole image (height {x.shape[2] * up[1]}, width {x.shape[3] * up[0]})")
+    height, width = padded_size(op, x, up, padding)
     if height < ky or width < kx:
         raise ValueError(f"{op}: f must fit into the padded image of {height} x {width} pixels (got {ky} x {kx} taps)")
     return (height - ky) // down[1] + 1, (width - kx) // down[0] + 1
+
+
+def padded_size(op, x, up, padding) -> tuple[int, int]:
+    """Height and width of the upsampled and padded image; an error where it has no pixel or too many."""
+    left, right, top, bottom = padding
+    h, w = x.shape[2:]
+    if h == 0 or w == 0:
+        raise ValueError(f"{op}: x must have at least 1 pixel (got shape {tuple(x.shape)})")
+    h, w = h * up[1], w * up[0]
+    height, width = h + top + bottom, w + left + right
+    check_sides(op, height, width, h, w)
+    if height < 1 or width < 1:
+        raise ValueError(f"{op}: padding {padding} crops the whole image (height {h}, width {w})")
+    return height, width
 
 
 def check_sides(op: str, *sides: int) -> None:
@@ -227,9 +239,9 @@ def run(op, x, f, up, down, padding, flip_filter, gain, impl):
     """Runs a checked call on the implementation chosen."""
     flip_filter = check_bool(op, "flip_filter", flip_filter)
     output_size(op, x, f, up, down, padding)
-    # A longer step than the padded image has no effect.
-    width, height = x.shape[3] * up[0] + padding[0] + padding[1], x.shape[2] * up[1] + padding[2] + padding[3]
-    down = (min(down[0], width), min(down[1], height))
+    if down != (1, 1):  # a longer step than the padded image has no effect
+        height, width = padded_size(op, x, up, padding)
+        down = (min(down[0], width), min(down[1], height))
     if _impl.is_native(op, impl, x):
         if f is None:
             f = torch.ones([1, 1], dtype=torch.float32, device=x.device)
