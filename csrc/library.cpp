@@ -51,7 +51,8 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
   // all.
   m.def("set_convolution(int choice, bool of_thread=False) -> ()");
 
-  // Which convolution of 3x3 taps the CPU library takes: 0 by the rule in csrc/ops/winograd.cpp, 1 PyTorch's, 2 its own.
+  // Which convolution of 3x3 taps the CPU library takes: 0 by the rule in csrc/ops/winograd.cpp, 1 PyTorch's, 2 its
+  // own.
   m.def("set_cpu_convolution(int choice) -> ()");
 
   // The number of kernels that the CUDA library has launched so far.
