@@ -103,6 +103,12 @@ WinogradWeightParams filters_of(const Tensor& weight, const ConvGeometry& g) {
   return p;
 }
 
+// The output's height (d == 2) or width.
+int64_t side_of(const Tensor& x, int d, const ConvGeometry& g) {
+  const int64_t pad = d == 2 ? g.pad_y : g.pad_x, extra = d == 2 ? g.extra_y : g.extra_x;
+  return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + 3 + extra : (x.size(d) + 2 * pad - 3) / g.stride + 1;
+}
+
 // What was set, if anything.
 std::optional<bool> wanted() { return choice == kByRule ? std::nullopt : std::optional(choice == kWinograd); }
 
@@ -115,6 +121,7 @@ bool is_slow(const Tensor& x) { return x.scalar_type() == ScalarType::BFloat16 &
 bool uses_winograd(const Tensor& x, int64_t out_channels, int64_t kernel_y, int64_t kernel_x, const ConvGeometry& g) {
   const WinogradForm form = form_of(g);
   if (kernel_y != 3 || kernel_x != 3 || g.stride > 2 || x.numel() == 0 || form == WinogradForm::kDown) return false;
+  if (std::min(g.pad_y, g.pad_x) < 0 || std::min(side_of(x, 2, g), side_of(x, 3, g)) < 1) return false;  // an error
   if (wanted() || is_slow(x)) return wanted().value_or(false);
   const int64_t pixels = x.size(0) * x.size(2) * x.size(3);
   const bool has_few_weights = x.size(1) * out_channels <= 128 * 64 && pixels >= 4096;
@@ -133,14 +140,10 @@ Tensor winograd(const Tensor& x, const Tensor& weight, OptionalTensor styles, co
   const int64_t n = x.size(0), out = weight.size(g.transposed ? 1 : 0);
   const WinogradForm form = form_of(g);
   const bool is_up = form == WinogradForm::kUp;
-  const auto side = [&](int d, int64_t pad, int64_t extra) {
-    return g.transposed ? (x.size(d) - 1) * g.stride - 2 * pad + 3 + extra : (x.size(d) + 2 * pad - 3) / g.stride + 1;
-  };
   // The first outputs of the full image of a transposed convolution read the input before the first.
   const auto pad = [&](int64_t given) { return is_up ? 1 : g.transposed ? 2 - given : given; };
-  const int64_t height = side(2, g.pad_y, g.extra_y), width = side(3, g.pad_x, g.extra_x);
+  const int64_t height = side_of(x, 2, g), width = side_of(x, 3, g);
   Tensor y = empty_dense(x, {n, out, height, width}, MemoryFormat::ChannelsLast);
-  if (y.numel() == 0) return y;
   Points image(x, styles, form, pad(g.pad_y), pad(g.pad_x), false);
   WinogradProductParams p{};
   p.y = y.mutable_data_ptr();
@@ -210,7 +213,10 @@ Tensor winograd_weight(const Tensor& x, const Tensor& dy, OptionalTensor styles,
 }  // namespace stylegan_ops
 
 namespace {
-void set_cpu_convolution(int64_t value) { stylegan_ops::choice = value; }
+void set_cpu_convolution(int64_t value) {
+  STD_TORCH_CHECK(value >= 0 && value <= 2, "set_cpu_convolution: choice must be 0, 1 or 2 (got ", value, ")");
+  stylegan_ops::choice = value;
+}
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(stylegan_ops, CompositeExplicitAutograd, m) {

@@ -168,8 +168,14 @@ def gradient(op: Callable[..., torch.Tensor], *inputs: torch.Tensor, **kwargs: o
 def op_forms(
     options: Options, op: Callable, baseline: Callable, make: Callable[..., Form], inputs: Sequence[torch.Tensor]
 ) -> dict[str, Form]:
-    """The forms that the caller asks for of an op that takes `impl=`; `make` is `forward`, `gradient` or the like."""
+    """The forms that the caller asks for of an op that takes `impl=`; `make` is `forward`, `gradient` or the like.
+
+    Raises:
+        RuntimeError: where the baseline's output is not the op's: of another shape, or further off than the root of the dtype's precision.
+    """
     forms: dict[str, Form] = {}
+    if "baseline" in options.compare:
+        check_same(op(*inputs, impl="native" if "native" in options.compare else "reference"), baseline(*inputs))
     for name in FORMS:
         if name not in options.compare or name == "autocast":
             continue
@@ -181,6 +187,15 @@ def op_forms(
         else:
             forms[name] = make(op, *inputs, impl=name)
     return forms
+
+
+def check_same(y: torch.Tensor, other: torch.Tensor) -> None:
+    tolerance = max(torch.finfo(y.dtype).eps, torch.finfo(torch.float32).eps) ** 0.5
+    error = float((y.double() - other.double()).norm() / y.double().norm()) if y.shape == other.shape else float("inf")
+    if not error < tolerance:
+        raise RuntimeError(
+            f"the baseline does not do the op's work: shapes {tuple(y.shape)} and {tuple(other.shape)}, relative error {error:.1e}"
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ COMMANDS = {
     "dataset": "Prepare a data set: square images of one size in a zip or a folder.",
     "train": "Train a StyleGAN2 on a prepared data set.",
     "generate": "Draw images from a trained generator.",
-    "benchmark": "Measure ops, networks and training against the machine's limits and plain PyTorch.",
+    "benchmark": "Measure ops, networks and training, with tables and plots.",
     "doctor": "Say what this installation can do, and how to mend what it cannot.",
 }
 

@@ -40,7 +40,7 @@ class Resolution(click.ParamType):
     name = "pixels"
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        number = int(value) if str(value).isdigit() else 0
+        number = int(value) if str(value).isascii() and str(value).isdigit() else 0
         if number < 8 or number & (number - 1):
             self.fail(f"must be a power of two of at least 8 ({value!r})", param, ctx)
         return number
@@ -62,6 +62,7 @@ class Seconds(click.ParamType):
 
 
 COUNT = click.IntRange(min=1)
+LARGEST = 1024  # pixels, of --scaling
 
 
 @click.command(name="benchmark", context_settings={"help_option_names": ["-h", "--help"]})
@@ -116,6 +117,8 @@ def command(
     for option, path in (("--json", json_path), ("--html", html_path)):
         if path and not Path(path).absolute().parent.is_dir():
             raise click.BadParameter(f"must lie in a folder that exists ({path!r})", param_hint=option)
+        if path and Path(path).exists() and not Path(path).is_file():
+            raise click.BadParameter(f"must be a regular file where it is there already ({path!r})", param_hint=option)
     from stylegan_ops.benchmark import machine
     from stylegan_ops.benchmark.cases import Options
     from stylegan_ops.benchmark.run import jobs
@@ -158,6 +161,11 @@ def _check(sections: list[str], options: Options) -> None:
             raise click.BadParameter(f"must name forms that run here: {reason} ('native')", param_hint="--compare")
     if options.width < options.resolution:
         raise click.BadParameter(f"must be at least the resolution, {options.resolution} ({options.width})", param_hint="--channel-base")
+    if "ops" in sections and set(options.compare) == {"autocast"}:
+        raise click.BadParameter("must name another form for ops, which have no autocast ('autocast')", param_hint="--compare")
+    if options.scaling and options.width < LARGEST:
+        rule = f"must be at least {LARGEST} with --scaling, whose networks go up to that resolution"
+        raise click.BadParameter(f"{rule} ({options.width})", param_hint="--channel-base")
     if "training" in sections:
         wrong = [form for form in options.compare if form not in COMPARED]
         if wrong:
@@ -192,6 +200,8 @@ def _run(work: list[Job], options: Options, json_path: str | None, html_path: st
             for note in table.notes(row):
                 click.secho(f"      {note}", dim=True)
             rows.append(row)
+        if not rows:
+            raise RuntimeError(f"--only: no row of {options.only!r} could be made without the others it is made of")
     finally:  # after Ctrl-C or an error in a late row, too: the rows before it took long enough
         everything = {"machine": about, "rows": [row.as_json() for row in rows]}
         for path, text in ((json_path, lambda: json.dumps(everything, indent=1) + "\n"), (html_path, lambda: report.page(everything))):

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 
 from stylegan_ops import bias_act, pixel_norm, setup_filter, upfirdn2d
 
@@ -31,7 +32,7 @@ def cases(options: Options) -> list[Case]:
     ops = {
         "bias_act": (functools.partial(bias_act, act="lrelu"), baseline.bias_act),
         "pixel_norm": (pixel_norm, baseline.pixel_norm),
-        "upfirdn2d": (functools.partial(upfirdn2d, f=f, padding=(2, 1, 2, 1)), functools.partial(baseline.fir, taps=f, padding=2)),
+        "upfirdn2d": (functools.partial(upfirdn2d, f=f, padding=(2, 1, 2, 1)), lambda x: baseline.fir(F.pad(x, (2, 1, 2, 1)), f, 0)),
     }
 
     def case(op: str, channels: int, side: int, dtype: str) -> Case:

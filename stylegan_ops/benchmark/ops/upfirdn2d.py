@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 
 import torch
+import torch.nn.functional as F
 
 from stylegan_ops import downsample2d, filter2d, setup_filter, upsample2d
 
@@ -26,7 +27,7 @@ def cases(options: Options) -> list[Case]:
     variants = {
         "up 2": (upsample2d, functools.partial(baseline.upsample, taps=f), 5, 32),
         "down 2": (downsample2d, functools.partial(plain, padding=1, stride=2), 1.25, 8),
-        "filter": (filter2d, functools.partial(plain, padding=2), 2, 32),
+        "filter": (filter2d, lambda x: plain(F.pad(x, (2, 1, 2, 1)), padding=0), 2, 32),
     }
     return memory_cases(
         options,
