@@ -19,7 +19,7 @@ using Unaligned = typename Simd<A>::Unaligned;
 
 // The n first lanes in the accumulation dtype, zeros behind.
 template <typename T, typename A = accumulate_t<T>>
-INLINED void load_lanes(const T* from, int64_t n, Vector<A>& to) {
+inline STYLEGAN_OPS_IN_LOOP void load_lanes(const T* from, int64_t n, Vector<A>& to) {
   constexpr int lanes = Simd<A>::kLanes;
   if (n >= lanes) {
     A buffer[lanes];
@@ -79,9 +79,9 @@ void image_groups(const WinogradImageParams& p, int64_t begin, int64_t end) {
           v *= factor;
         }
       if constexpr (GRADIENT)
-        both<side, kPoints>([](auto... a) __attribute__((always_inline)) { F::gradient(a...); }, in, out);
+        both<side, kPoints>([](auto... a) STYLEGAN_OPS_IN_LOOP { F::gradient(a...); }, in, out);
       else
-        both<side, kPoints>([](auto... a) __attribute__((always_inline)) { F::image(a...); }, in, out);
+        both<side, kPoints>([](auto... a) STYLEGAN_OPS_IN_LOOP { F::image(a...); }, in, out);
       A* const to = room + c / kChunk * kSquare * step + c % kChunk;
       for (int k = 0; k < kSquare; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
     }
@@ -121,7 +121,7 @@ void weight_panels(const WinogradWeightParams& p, int64_t begin, int64_t end, in
             const A* const from = gathered.get() + (i * 9 + y * 3 + x) * kPanel + o;
             in[k] = y < 0 || x < 0 ? Vector<A>{} : *reinterpret_cast<const Unaligned<A>*>(from);
           }
-          both<taps, kPoints>([](auto... a) __attribute__((always_inline)) { F::weight(a...); }, in, out);
+          both<taps, kPoints>([](auto... a) STYLEGAN_OPS_IN_LOOP { F::weight(a...); }, in, out);
           A* const to = static_cast<A*>(p.points) +
                         (((parity - first_parity) * p.panels + panel) * p.chunks + c) * kSquare * step + i * kPanel + o;
           for (int k = 0; k < kSquare; ++k) *reinterpret_cast<Unaligned<A>*>(to + k * step) = out[k];
@@ -240,7 +240,7 @@ void product_blocks(const WinogradProductParams& p, int64_t begin, int64_t end) 
         Vector<A> in[kSquare], out[area];
 #pragma GCC unroll 36
         for (int k = 0; k < kSquare; ++k) in[k] = *reinterpret_cast<const Unaligned<A>*>(m + k * width + c);
-        both<kPoints, side>([](auto... a) __attribute__((always_inline)) { F::output(a...); }, in, out);
+        both<kPoints, side>([](auto... a) STYLEGAN_OPS_IN_LOOP { F::output(a...); }, in, out);
         const Vector<A> factor = *reinterpret_cast<const Unaligned<A>*>(factors + c);
         const Vector<A> offset = *reinterpret_cast<const Unaligned<A>*>(offsets + c);
 #pragma GCC unroll 25

@@ -50,7 +50,7 @@ inline void filters_of(const A* sums, int64_t parities, A* filters) {
           in[k] = taps == 2 && is_zero(false, parity, k)
                       ? V{}
                       : *reinterpret_cast<const typename Simd<A>::Unaligned*>(sums + k * kSums + i * kPanel + o);
-        both<kPoints, taps>([](auto... a) __attribute__((always_inline)) { F::weight_gradient(a...); }, in, out);
+        both<kPoints, taps>([](auto... a) STYLEGAN_OPS_IN_LOOP { F::weight_gradient(a...); }, in, out);
         for (int k = 0; k < taps * taps; ++k) {
           const int y = taps == 3 ? k / taps : kTapsOf[false][parity / 2][k / taps];
           const int x = taps == 3 ? k % taps : kTapsOf[false][parity % 2][k % taps];
