@@ -4,6 +4,7 @@ from ._impl import explain, use_impl
 from ._library import build_info
 from ._memory import keep_freed_memory
 from .ops import (
+    adain,
     autotune,
     bias_act,
     conv_epilogue,
@@ -19,6 +20,7 @@ from .ops import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "adain",
     "autotune",
     "bias_act",
     "build_info",

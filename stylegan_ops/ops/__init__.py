@@ -2,6 +2,7 @@
 
 from ._autotune import autotune
 from ._registry import cpu_variant
+from .adain import adain
 from .bias_act import bias_act
 from .conv_epilogue import conv_epilogue
 from .modulated_conv2d import modulated_conv2d
@@ -12,6 +13,7 @@ NAMES = ("bias_act", "conv_epilogue", "modulated_conv2d", "pixel_norm", "upfirdn
 
 __all__ = [
     "NAMES",
+    "adain",
     "autotune",
     "bias_act",
     "conv_epilogue",
