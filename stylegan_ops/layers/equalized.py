@@ -15,6 +15,11 @@ from ._checks import check_choice, check_clamp
 from .resampling import Resampling
 
 
+def _gains(activation: str, he_gain: float | None) -> tuple[float, float]:
+    """The gains of the weights and of the activation."""
+    return (1.0, ACTIVATIONS[activation].gain) if he_gain is None else (he_gain, 1.0)
+
+
 class EqualizedLinear(nn.Module):
     """Fully connected layer whose weights are stored with unit variance and scaled at run time.
 
@@ -30,7 +35,9 @@ class EqualizedLinear(nn.Module):
         bias: add a bias.
         bias_init: initial value of the effective bias `b m`.
         lr_multiplier: m.
-        activation: name of an activation of `bias_act`, with its default gain.
+        activation: name of an activation of `bias_act`.
+        he_gain: where the activation's gain stands. None: behind the activation, which has its default gain (StyleGAN2). A number:
+            on the weights, `c` times it, and the activation has none (ProGAN and StyleGAN: sqrt(2) before a leaky ReLU, else 1).
 
     Parameters:
         weight: [out_features, in_features]. bias: [out_features].
@@ -46,11 +53,13 @@ class EqualizedLinear(nn.Module):
         bias_init: float = 0,
         lr_multiplier: float = 1,
         activation: str = "linear",
+        he_gain: float | None = None,
     ) -> None:
         super().__init__()
         check_choice("EqualizedLinear", "activation", activation, tuple(ACTIVATIONS))
         self.activation = activation
-        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        weight_gain, self.act_gain = _gains(activation, he_gain)
+        self.weight_gain = weight_gain * lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full([out_features], bias_init / lr_multiplier)) if bias else None
@@ -61,7 +70,7 @@ class EqualizedLinear(nn.Module):
             # x is smaller than the weight as a rule: scale it instead.
             y = F.linear(x.to(self.weight.dtype) * self.weight_gain, self.weight)
             b = None if self.bias is None else self.bias * self.bias_gain
-            return bias_act(y, b, act=self.activation)
+            return bias_act(y, b, act=self.activation, gain=self.act_gain)
 
     def extra_repr(self) -> str:
         """The sizes and the activation."""
@@ -79,15 +88,19 @@ class EqualizedConv2d(Resampling):
         out_channels: O.
         kernel_size: K, odd; an even one changes the size by a pixel.
         bias: add a bias.
-        activation: name of an activation of `bias_act`; its default gain is multiplied by `gain`.
+        activation: name of an activation of `bias_act`.
         up: 1 or 2.
         down: 1 or 2.
         resample_filter: taps of the filter that `up` and `down` use.
         conv_clamp: clamp the output to +-conv_clamp * gain; None leaves it.
         gain: scale of the output, for branches that are summed.
+        he_gain: as in `EqualizedLinear`.
 
     Parameters:
         weight: [O, I, K, K]. bias: [O].
+
+    The filter (1, 1) makes `up` the same as nearest-neighbour upsampling before the convolution, and `down` the same as 2x2 averages behind
+    it, each with a quarter of that form's arithmetic (Karras et al. 2019, arXiv:1812.04948, appendix C: fused up- and downsampling).
 
     Source: Karras et al. 2018 (arXiv:1710.10196), section 4.1.
     """
@@ -104,6 +117,7 @@ class EqualizedConv2d(Resampling):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
         gain: float = 1,
+        he_gain: float | None = None,
     ) -> None:
         super().__init__(resample_filter)
         check_choice("EqualizedConv2d", "activation", activation, tuple(ACTIVATIONS))
@@ -111,10 +125,11 @@ class EqualizedConv2d(Resampling):
         self.down = down
         self.padding = kernel_size // 2
         self.activation = activation
-        self.act_gain = ACTIVATIONS[activation].gain * gain
+        weight_gain, act_gain = _gains(activation, he_gain)
+        self.act_gain = act_gain * gain
         conv_clamp = check_clamp("EqualizedConv2d", conv_clamp)
         self.act_clamp = None if conv_clamp is None else conv_clamp * gain
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.weight_gain = weight_gain / math.sqrt(in_channels * kernel_size**2)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
@@ -128,7 +143,6 @@ class EqualizedConv2d(Resampling):
             down=self.down,
             padding=self.padding,
             resample_filter=self.resample_filter if self.up * self.down > 1 else None,
-            flip_weight=self.up == 1,
             bias=self.bias,
             act=self.activation,
             gain=self.act_gain,

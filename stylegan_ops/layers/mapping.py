@@ -17,7 +17,7 @@ class MappingLayers(nn.Module):
 
     1. Normalise z to unit mean square; embed c linearly and normalise it in the same way.
     2. Concatenate the two.
-    3. `num_layers` fully connected layers with leaky ReLU.
+    3. `num_layers` fully connected layers.
 
     Args:
         z_dim: length of z; 0 for a stack that sees labels only.
@@ -25,6 +25,8 @@ class MappingLayers(nn.Module):
         w_dim: length of the result and of every layer between.
         num_layers: number of fully connected layers.
         lr_multiplier: learning rate of the fully connected layers relative to the network's other layers.
+        activation: their activation.
+        he_gain: see `EqualizedLinear`.
 
     Parameters:
         embed: EqualizedLinear(c_dim, w_dim), if c_dim > 0. fc0, fc1, ...: EqualizedLinear(..., w_dim).
@@ -35,7 +37,16 @@ class MappingLayers(nn.Module):
     Source: Karras et al. 2019 (arXiv:1812.04948), section 2 and appendix C; labels: Karras et al. 2020 (arXiv:2006.06676), appendix.
     """
 
-    def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_layers: int = 8, lr_multiplier: float = 0.01) -> None:
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_layers: int = 8,
+        lr_multiplier: float = 0.01,
+        activation: str = "lrelu",
+        he_gain: float | None = None,
+    ) -> None:
         super().__init__()
         owner = type(self).__name__
         z_dim, c_dim = check_int(owner, "z_dim", z_dim), check_int(owner, "c_dim", c_dim)
@@ -51,7 +62,8 @@ class MappingLayers(nn.Module):
             self.embed = EqualizedLinear(c_dim, w_dim)
             features += w_dim
         for i in range(num_layers):
-            self.add_module(f"fc{i}", EqualizedLinear(features, w_dim, lr_multiplier=lr_multiplier, activation="lrelu"))
+            layer = EqualizedLinear(features, w_dim, lr_multiplier=lr_multiplier, activation=activation, he_gain=he_gain)
+            self.add_module(f"fc{i}", layer)
             features = w_dim
 
     def forward(self, z: torch.Tensor | None, c: torch.Tensor | None = None) -> torch.Tensor:
@@ -97,6 +109,8 @@ class MappingNetwork(MappingLayers):
         num_layers: number of fully connected layers.
         lr_multiplier: learning rate of these layers relative to the network's others.
         w_avg_beta: decay of the running mean per update.
+        activation: of the fully connected layers.
+        he_gain: see `EqualizedLinear`.
 
     Buffers:
         w_avg: [w_dim].
@@ -115,9 +129,11 @@ class MappingNetwork(MappingLayers):
         num_layers: int = 8,
         lr_multiplier: float = 0.01,
         w_avg_beta: float = 0.998,
+        activation: str = "lrelu",
+        he_gain: float | None = None,
     ) -> None:
         check_positive_int("MappingNetwork", "z_dim", z_dim)
-        super().__init__(z_dim, c_dim, w_dim, num_layers, lr_multiplier)
+        super().__init__(z_dim, c_dim, w_dim, num_layers, lr_multiplier, activation, he_gain)
         self.num_ws = num_ws
         self.w_avg_beta = w_avg_beta
         self.register_buffer("w_avg", torch.zeros(w_dim))

@@ -1,4 +1,4 @@
-"""StyleGAN2: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (arXiv:1912.04958), configuration F.
+"""StyleGAN2: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (arXiv:1912.04958), in all its architectures.
 
 Latent codes z become intermediate codes w in a mapping network; a synthesis network grows an image from a learned 4x4 constant, every
 convolution of it modulated by w; a discriminator judges images. Sections, equations and figures in the comments are the paper's.
@@ -8,36 +8,21 @@ Parameters and buffers have the names that published checkpoints use. Feature ma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..layers import DiscriminatorBlock, DiscriminatorEpilogue, LayerStyle, MappingLayers, MappingNetwork, SynthesisBlock, network_styles
 from ..layers._checks import check_choice, check_int, check_labels, check_positive_int, check_shape
+from ..layers.growth import halve
+from ._shape import channels_of, plain, project
 
-ARCHITECTURES = ("orig", "skip", "resnet")
+ARCHITECTURES = ("orig", "skip", "resnet", "msg")
 
-
-def _channels(owner: str, img_resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """Number of feature maps at every resolution from 4x4 to the image's: inversely proportional to it, with a ceiling."""
-    img_resolution = check_positive_int(owner, "img_resolution", img_resolution)
-    channel_base = check_positive_int(owner, "channel_base", channel_base)
-    channel_max = check_positive_int(owner, "channel_max", channel_max)
-    if img_resolution < 4 or img_resolution & (img_resolution - 1):
-        raise ValueError(f"{owner}: img_resolution must be a power of two of at least 4 (got {img_resolution})")
-    if channel_base < img_resolution:
-        raise ValueError(f"{owner}: channel_base must be at least img_resolution={img_resolution} (got {channel_base})")
-    resolutions = [2**i for i in range(2, img_resolution.bit_length())]
-    return {r: min(channel_base // r, channel_max) for r in resolutions}
-
-
-def _plain(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a network as JSON knows them: numpy's numbers, tuples and tensors become Python's numbers and lists."""
-    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in kwargs.items()}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+# The widths of table 1: configurations A to E, and F, which has twice as many feature maps from 64 px on.
+CONFIG_E = {"channel_base": 16384, "channel_max": 512}
+CONFIG_F = {"channel_base": 32768, "channel_max": 512}
 
 
 class SynthesisNetwork(nn.Module):
@@ -49,7 +34,7 @@ class SynthesisNetwork(nn.Module):
         img_channels: number of channels of the image.
         channel_base: a block at resolution r has `min(channel_base // r, channel_max)` feature maps.
         channel_max: see `channel_base`.
-        architecture: "orig" (plain), "skip" (figure 7 b) or "resnet" (figure 7 c).
+        architecture: "orig" (plain), "skip" (figure 7 b), "resnet" (figure 7 c) or "msg" (MSG-GAN, figure 7 a).
         conv_clamp: clamp the layers' outputs to +-conv_clamp; None leaves them.
         resample_filter: taps of the upsampling filter.
 
@@ -71,15 +56,16 @@ class SynthesisNetwork(nn.Module):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
     ) -> None:
         super().__init__()
-        channels = _channels("SynthesisNetwork", img_resolution, channel_base, channel_max)
+        channels = channels_of("SynthesisNetwork", img_resolution, channel_base, channel_max)
         check_choice("SynthesisNetwork", "architecture", architecture, ARCHITECTURES)
         self.w_dim = w_dim = check_positive_int("SynthesisNetwork", "w_dim", w_dim)
         self.img_resolution = img_resolution
         self.img_channels = check_positive_int("SynthesisNetwork", "img_channels", img_channels)
+        self.architecture = architecture
         self.resolutions = list(channels)
         in_channels = 0
         for r, out_channels in channels.items():
-            has_torgb = architecture == "skip" or r == img_resolution
+            has_torgb = architecture in ("skip", "msg") or r == img_resolution
             residual = architecture == "resnet"
             block = SynthesisBlock(in_channels, out_channels, w_dim, r, img_channels, has_torgb, residual, conv_clamp, resample_filter)
             self.add_module(f"b{r}", block)
@@ -101,11 +87,19 @@ class SynthesisNetwork(nn.Module):
         Raises:
             ValueError, TypeError: `ws` or `noise_mode` is outside these rules.
         """
+        return self.images(ws, noise_mode=noise_mode)[-1]
+
+    def images(self, ws: torch.Tensor, *, noise_mode: str = "random") -> list[torch.Tensor]:
+        """The images that a discriminator of the same architecture judges, as in `forward`: one, or of "msg" one of every resolution."""
         check_shape("SynthesisNetwork", "ws", ws, (None, self.num_ws, self.w_dim), f"[N, {self.num_ws}, {self.w_dim}]")
         x = img = None
+        images = []
         for r, styles in zip(self.resolutions, self._styles(ws, noise_mode), strict=True):
             x, img = getattr(self, f"b{r}")(x, img, styles, noise_mode)
-        return img.contiguous()
+            if self.architecture == "msg":
+                images.append(img.contiguous())
+                img = None  # every resolution has a picture of its own
+        return images or [img.contiguous()]
 
     def _styles(self, ws: torch.Tensor, noise_mode: str) -> list[list[torch.Tensor | LayerStyle | None]]:
         """What each block takes for ws: the codes of its layers, or for inference what is made of all of them at once."""
@@ -135,7 +129,7 @@ class Generator(nn.Module):
         num_layers: number of fully connected layers of the mapping network.
         channel_base: a block at resolution r has `min(channel_base // r, channel_max)` feature maps.
         channel_max: see `channel_base`.
-        architecture: "orig" (plain), "skip" (figure 7 b) or "resnet" (figure 7 c).
+        architecture: "orig" (plain), "skip" (figure 7 b), "resnet" (figure 7 c) or "msg" (MSG-GAN, figure 7 a).
         conv_clamp: clamp the layers' outputs to +-conv_clamp (float16 needs it, for instance 256); None leaves them.
         resample_filter: taps of the upsampling filter.
 
@@ -165,7 +159,7 @@ class Generator(nn.Module):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
     ) -> None:
         super().__init__()
-        shape = _plain(
+        shape = plain(
             {
                 "img_resolution": img_resolution,
                 "img_channels": img_channels,
@@ -177,7 +171,7 @@ class Generator(nn.Module):
                 "resample_filter": resample_filter,
             }
         )
-        self.init_kwargs = {**shape, **_plain({"z_dim": z_dim, "c_dim": c_dim, "num_layers": num_layers})}
+        self.init_kwargs = {**shape, **plain({"z_dim": z_dim, "c_dim": c_dim, "num_layers": num_layers})}
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.w_dim = w_dim
@@ -212,7 +206,7 @@ class Discriminator(nn.Module):
         c_dim: length of a label; 0 for an unconditional network.
         channel_base: a block at resolution r has `min(channel_base // r, channel_max)` feature maps.
         channel_max: see `channel_base`.
-        architecture: "orig" (plain), "skip" (figure 7 b) or "resnet" (figure 7 c).
+        architecture: "orig" (plain), "skip" (figure 7 b), "resnet" (figure 7 c) or "msg" (MSG-GAN, figure 7 a).
         mbstd_group_size: largest group of the minibatch standard deviation; the largest number up to it that divides N is taken.
         mbstd_num_channels: feature maps that it appends.
         conv_clamp: clamp the layers' outputs to +-conv_clamp (float16 needs it, for instance 256); None leaves them.
@@ -224,7 +218,8 @@ class Discriminator(nn.Module):
     Raises:
         ValueError, TypeError: for arguments outside these rules.
 
-    Source: section 4.1; labels: Miyato and Koyama 2018 (arXiv:1802.05637), section 3.
+    Source: section 4.1; labels: Miyato and Koyama 2018 (arXiv:1802.05637), section 3; "msg": Karnewar and Wang 2019 (arXiv:1903.06048),
+    section 2.1, with the picture's channels beside the features (phi_simple).
     """
 
     def __init__(
@@ -242,11 +237,11 @@ class Discriminator(nn.Module):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
     ) -> None:
         super().__init__()
-        channels = _channels("Discriminator", img_resolution, channel_base, channel_max)
+        channels = channels_of("Discriminator", img_resolution, channel_base, channel_max)
         check_choice("Discriminator", "architecture", architecture, ARCHITECTURES)
         if check_int("Discriminator", "c_dim", c_dim) < 0:
             raise ValueError(f"Discriminator: c_dim must be at least 0 (got {c_dim})")
-        self.init_kwargs = _plain(
+        self.init_kwargs = plain(
             {
                 "img_resolution": img_resolution,
                 "img_channels": check_positive_int("Discriminator", "img_channels", img_channels),
@@ -263,14 +258,18 @@ class Discriminator(nn.Module):
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
+        self.architecture = architecture
         self.resolutions = [r for r in reversed(channels) if r > 4]
 
         def has_fromrgb(r: int) -> bool:
             return architecture == "skip" or r == img_resolution
 
+        def extra_channels(r: int) -> int:
+            return img_channels if architecture == "msg" and r < img_resolution else 0
+
         for r in self.resolutions:
             block = DiscriminatorBlock(
-                channels[r], channels[r // 2], img_channels, has_fromrgb(r), architecture, conv_clamp, resample_filter
+                channels[r], channels[r // 2], img_channels, has_fromrgb(r), architecture, conv_clamp, resample_filter, extra_channels(r)
             )
             self.add_module(f"b{r}", block)
         cmap_dim = channels[4]
@@ -285,13 +284,15 @@ class Discriminator(nn.Module):
             mbstd_num_channels,
             conv_clamp,
             resample_filter,
+            extra_channels(4),
         )
 
-    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, img: torch.Tensor | Sequence[torch.Tensor], c: torch.Tensor | None = None) -> torch.Tensor:
         """Judge a batch.
 
         Args:
-            img: [N, img_channels, img_resolution, img_resolution], nominal range [-1, 1].
+            img: [N, img_channels, img_resolution, img_resolution], nominal range [-1, 1]; for "msg" also a list with one of every
+                resolution from 4 up, as `SynthesisNetwork.images` gives it. A single image is halved by 2x2 averages for that.
             c: labels [N, c_dim]; None if c_dim is 0.
 
         Returns:
@@ -300,15 +301,29 @@ class Discriminator(nn.Module):
         Raises:
             ValueError, TypeError: `img` or `c` is outside these rules.
         """
-        shape = (self.img_channels, self.img_resolution, self.img_resolution)
-        check_shape("Discriminator", "img", img, (None, *shape), f"[N, {shape[0]}, {shape[1]}, {shape[2]}]")
+        images = self._images(img)
+        img = images[self.img_resolution]
         check_labels("Discriminator", c, img.shape[0], self.c_dim)
-        img = img.to(self.b4.out.weight.dtype, memory_format=torch.channels_last)
         x = None
         for r in self.resolutions:
             x, img = getattr(self, f"b{r}")(x, img)
+            if r // 2 in images:  # phi_simple of MSG-GAN: the picture's channels join the features
+                x = torch.cat([x, images[r // 2].to(x.dtype)], dim=1)
         logits = self.b4(x, img)
         if self.c_dim > 0:
-            cmap = self.mapping(None, c)
-            logits = (logits * cmap).sum(dim=1, keepdim=True) / math.sqrt(cmap.shape[1])
+            logits = project(logits, self.mapping(None, c))
         return logits
+
+    def _images(self, img: torch.Tensor | Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+        """The image of each resolution that the network looks at, checked, in the parameters' dtype and channels_last."""
+        looks_at = [4, *reversed(self.resolutions)] if self.architecture == "msg" else [self.img_resolution]
+        given = [img] if isinstance(img, torch.Tensor) else list(img)
+        if len(given) not in (1, len(looks_at)):
+            raise ValueError(f"Discriminator: img must be 1 image or {len(looks_at)} (got {len(given)})")
+        images = {}
+        for r, image in zip(looks_at[-len(given) :], given, strict=True):
+            check_shape("Discriminator", "img", image, (None, self.img_channels, r, r), f"[N, {self.img_channels}, {r}, {r}]")
+            images[r] = image.to(self.b4.out.weight.dtype, memory_format=torch.channels_last)
+        for r in reversed(looks_at[: -len(given)]):
+            images[r] = halve(images[2 * r])
+        return images

@@ -28,7 +28,7 @@ def resampled_convolution(x, w, up, down):
         n, c, h, width = x.shape
         y = torch.zeros(n, c, 2 * h, 2 * width, dtype=x.dtype)
         y[:, :, ::2, ::2] = x
-        return F.conv2d(blur(F.pad(y, (2 + pad, 1 + pad) * 2)) * 4, w.flip(2, 3))
+        return F.conv2d(blur(F.pad(y, (2 + pad, 1 + pad) * 2)) * 4, w)
     if down == 2:
         return F.conv2d(blur(F.pad(x, (1 + pad,) * 4)), w, stride=2)
     return F.conv2d(x, w, padding=pad)
@@ -107,3 +107,27 @@ def test_conv_keeps_layout_and_takes_autocast_dtype(dtype):
 def test_rejects_unknown_activation(layer):
     with pytest.raises(ValueError, match=r"^Equalized\w+: activation must be one of linear, .*swish \(got 'gelu'\)$"):
         layer("gelu")
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_box_filter_is_nearest_upsampling_and_averages(kernel_size):
+    """The fused forms of ProGAN's and StyleGAN's resampling, and He's gain on the weights, against torch's own layers."""
+    x = torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    up, down = (
+        EqualizedConv2d(3, 5, kernel_size, activation="lrelu", resample_filter=(1, 1), he_gain=math.sqrt(2), **{way: 2}).double()
+        for way in ("up", "down")
+    )
+    for layer in (up, down):
+        torch.nn.init.normal_(layer.bias)
+    gain = math.sqrt(2 / (3 * kernel_size**2))
+    y = F.conv2d(F.interpolate(x, scale_factor=2), up.weight * gain, up.bias, padding=kernel_size // 2)
+    torch.testing.assert_close(up(x), F.leaky_relu(y, 0.2), rtol=1e-12, atol=1e-12)
+    y = F.avg_pool2d(F.conv2d(x, down.weight * gain, down.bias, padding=kernel_size // 2), 2)
+    torch.testing.assert_close(down(x), F.leaky_relu(y, 0.2), rtol=1e-12, atol=1e-12)
+
+
+def test_linear_with_hes_gain_on_the_weights():
+    layer = EqualizedLinear(5, 7, bias_init=0.5, lr_multiplier=0.01, activation="lrelu", he_gain=math.sqrt(2)).double()
+    x = torch.randn(3, 5, dtype=torch.float64)
+    y = F.leaky_relu(F.linear(x, layer.weight * 0.01 * math.sqrt(2 / 5), layer.bias * 0.01), 0.2)
+    torch.testing.assert_close(layer(x), y, rtol=1e-12, atol=1e-12)
