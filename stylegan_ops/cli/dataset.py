@@ -26,8 +26,16 @@ _NAMED = 20  # images left out that are named before "and N more"
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --count: another seed, other images.")
 @click.option("--labels", metavar="TRAIT", help="dicebear:STYLE only: the trait whose values become classes, such as hairColor.")
+@click.option(
+    "--pyramid/--no-pyramid",
+    default=False,
+    show_default=True,
+    help="Also write each image at every power of two from 4 pixels to half of --resolution: for trainings that grow.",
+)
 @click.option("--force", is_flag=True, help="Replace DEST if it exists.")
-def command(source: str, dest: str, resolution: int, channels: str, count: int | None, seed: int, labels: str | None, force: bool) -> None:
+def command(
+    source: str, dest: str, resolution: int, channels: str, count: int | None, seed: int, labels: str | None, pyramid: bool, force: bool
+) -> None:
     """Write the images of SOURCE as squares of one size to DEST.
 
     \b
@@ -64,6 +72,7 @@ def command(source: str, dest: str, resolution: int, channels: str, count: int |
             count=count,
             seed=seed,
             labels=labels,
+            pyramid=pyramid,
             force=force,
             progress=True,
         )
@@ -86,7 +95,8 @@ def _print(report) -> None:
     classes = "no labels" if report.classes is None else f"{len(report.classes)} classes ({_some(report.classes)})"
     side = report.resolution
     kind = "grey" if report.channels == 1 else "RGB"
-    click.echo(f"{report.dest}: {report.count:,} images, {side}x{side} {kind}, {classes}, {report.size / 1e6:,.1f} MB")
+    levels = f" and in a pyramid at {', '.join(map(str, report.pyramid))} px" if report.pyramid else ""
+    click.echo(f"{report.dest}: {report.count:,} images, {side}x{side} {kind}{levels}, {classes}, {report.size / 1e6:,.1f} MB")
     notes = (
         (len(report.skipped), "could not be read and were left out"),
         (report.enlarged, f"were smaller than {side} pixels and were enlarged"),

@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from stylegan_ops.data.pixels import is_grey, to_png, to_square
+from stylegan_ops.data.pyramid import box_averages, level_prefix, smaller_resolutions
 from stylegan_ops.data.sources import Source, open_source
 from stylegan_ops.data.store import METADATA
 from stylegan_ops.data.writer import Add, atomic_set
@@ -37,6 +39,7 @@ class Report:
         skipped: "name: reason" of every image that could not be used.
         enlarged: images that were smaller than the resolution.
         ignored: files of the source that are no images by their extension.
+        pyramid: heights of the smaller levels written too, pixels, ascending; None without a pyramid.
     """
 
     dest: Path
@@ -48,14 +51,15 @@ class Report:
     skipped: list[str]
     enlarged: int
     ignored: int
+    pyramid: list[int] | None
 
 
 @dataclass
 class _Square:
-    """One image on its way: its PNG, or why there is none."""
+    """One image on its way: its PNG files, or why there are none."""
 
     index: int
-    png: bytes = b""
+    files: dict[str, bytes] = field(default_factory=dict)  # prefix of the name ("" for full size): PNG
     small: bool = False
     fault: str | None = None
 
@@ -69,6 +73,7 @@ def prepare(
     count: int | None = None,
     seed: int = 0,
     labels: str | None = None,
+    pyramid: bool = False,
     force: bool = False,
     progress: bool = False,
 ) -> Report:
@@ -88,6 +93,8 @@ def prepare(
         count: images to render (DiceBear; default 10,000), or the most to take, drawn at random (default all).
         seed: of the rendering or the draw, 0 or more.
         labels: DiceBear only: the trait whose values become the classes, such as `topVariant` or `hairColor`.
+        pyramid: also write each image at every power of two from 4 to `resolution` / 2, as the averages of boxes of its pixels, for a
+            training that grows: `ImageDataset(dest, resolution=16)` reads a level.
         force: replace `dest` if it exists.
         progress: show a progress bar.
 
@@ -117,7 +124,8 @@ def prepare(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # of doubtful files; those that cannot be used are reported
             channels = _channels(images, chosen) if channels == "auto" else channels
-            report = Report(dest, 0, resolution, channels, None, 0, [], 0, images.ignored)
+            levels = smaller_resolutions(resolution) if pyramid else None
+            report = Report(dest, 0, resolution, channels, None, 0, [], 0, images.ignored, levels)
             numbers = _write_images(add, images, chosen, report, progress)
         if not report.count:
             raise ValueError(f"prepare: source has no usable image ({images.name}); {_reasons(report)}")
@@ -161,7 +169,8 @@ def _write_images(add: Add, images: Source, chosen: list[int], report: Report, p
         try:
             image = images.open(index)
             small = min(image.size) < report.resolution
-            return _Square(index, to_png(to_square(image, report.resolution, report.channels)), small)
+            full = to_square(image, report.resolution, report.channels)
+            return _Square(index, _files(full, report.pyramid is not None), small)
         except Exception as error:  # decoders of damaged files raise whatever they please
             return _Square(index, fault=str(error) or type(error).__name__)
 
@@ -173,15 +182,23 @@ def _write_images(add: Add, images: Source, chosen: list[int], report: Report, p
                 report.skipped.append(f"{images.names[result.index]!r}: {result.fault}")
                 bar.set_postfix(skipped=len(report.skipped))
                 continue
-            add(file_name(len(written)), result.png)
+            for prefix, png in result.files.items():
+                add(prefix + file_name(len(written)), png)
             written.append(result.index)
             report.enlarged += result.small
     report.count = len(written)
     return written
 
 
+def _files(full: Image.Image, pyramid: bool) -> dict[str, bytes]:
+    files = {"": to_png(full)}
+    if pyramid:
+        files |= {level_prefix(side): to_png(Image.fromarray(level)) for side, level in box_averages(np.asarray(full))}
+    return files
+
+
 def file_name(number: int) -> str:
-    """Path of image `number` in a prepared set."""
+    """Path of image `number` in a prepared set, at full size."""
     return f"{number // _FOLDER_SIZE:05d}/img{number:08d}.png"
 
 
@@ -206,13 +223,14 @@ def _metadata(images: Source, numbers: list[int], report: Report) -> dict:
         of_image = [images.labels[number] for number in numbers]
         labels = [[file_name(i), label] for i, label in enumerate(of_image)]
         report.classes = images.label_names or [str(label) for label in range(max(of_image) + 1)]
-    return {
+    metadata = {
         "labels": labels,
         "label_names": images.label_names,
         "resolution": report.resolution,
         "channels": report.channels,
         "source": images.name,
     }
+    return metadata if report.pyramid is None else {**metadata, "pyramid": report.pyramid}
 
 
 def _reasons(report: Report) -> str:

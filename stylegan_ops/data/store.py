@@ -49,10 +49,13 @@ class ZipStore:
         if packed is not None:
             raise ValueError(f"ImageDataset: members of {str(path)!r} must be stored, not compressed ({packed!r}); prepare it again")
         self.names = [info.filename for info in members]
+        self._length = path.stat().st_size
+        for info in members:
+            if not 0 <= info.header_offset <= self._length - info.file_size:
+                raise ValueError(self._damaged(info.filename))
         self._size = np.array([info.file_size for info in members], dtype=np.int64)
         self._crc = np.array([info.CRC for info in members], dtype=np.int64)
-        self._length = path.stat().st_size
-        self._start = np.array([self._data_start(info) for info in members], dtype=np.int64)
+        self._header = np.array([info.header_offset for info in members], dtype=np.int64)
 
     def __del__(self) -> None:
         if self._file is not None:
@@ -65,10 +68,10 @@ class ZipStore:
         return self._metadata
 
     def head(self, index: int, size: int) -> bytes:
-        return self._pread(min(size, int(self._size[index])), int(self._start[index]))
+        return self._pread(min(size, int(self._size[index])), self._start(index))
 
     def read(self, index: int) -> bytes:
-        data = self._pread(int(self._size[index]), int(self._start[index]))
+        data = self._pread(int(self._size[index]), self._start(index))
         if zlib.crc32(data) != self._crc[index]:
             raise ValueError("its checksum is wrong")
         return data
@@ -78,11 +81,15 @@ class ZipStore:
             self._file = open(self.path, "rb")  # noqa: SIM115  kept for the life of the store
         return os.pread(self._file.fileno(), size, start)
 
-    def _data_start(self, info: zipfile.ZipInfo) -> int:
+    def _start(self, index: int) -> int:
         # The local header's variable part differs from the directory's, so its two lengths must be read.
-        header = self._pread(30, max(info.header_offset, 0))
+        offset = int(self._header[index])
+        header = self._pread(30, offset)
         if len(header) == 30 and header[:4] == b"PK\3\4":
-            start = info.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
-            if start + info.file_size <= self._length:
+            start = offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+            if start + int(self._size[index]) <= self._length:
                 return start
-        raise ValueError(f"ImageDataset: {str(self.path)!r} is damaged at member {info.filename!r}")
+        raise ValueError(self._damaged(self.names[index]))
+
+    def _damaged(self, name: str) -> str:
+        return f"ImageDataset: {str(self.path)!r} is damaged at member {name!r}"

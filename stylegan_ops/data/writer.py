@@ -79,7 +79,7 @@ def _folder(part: Path) -> Iterator[Add]:
 
     def add(name: str, content: bytes) -> None:
         file = part / name
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
 
     yield add

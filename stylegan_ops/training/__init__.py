@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .checkpoint import CheckpointError, latest_checkpoint, load_checkpoint, load_generator, save_checkpoint
 from .config import TrainingConfig
 from .ema import ema_beta, update_ema
+from .growing import GrowthSchedule, Stage, fade_reals, parse_per_resolution
 from .lazy import lazy_adam
 from .losses import discriminator_loss, generator_loss, r1_penalty
 from .mixing import draw_crossovers, mix_styles
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 __all__ = [
     "PRESETS",
     "CheckpointError",
+    "GrowthSchedule",
     "PathLengthRegularizer",
     "Processes",
     "RunResult",
+    "Stage",
     "Trainer",
     "TrainingConfig",
     "TrainingDiverged",
@@ -32,12 +35,14 @@ __all__ = [
     "discriminator_loss",
     "draw_crossovers",
     "ema_beta",
+    "fade_reals",
     "generator_loss",
     "latest_checkpoint",
     "lazy_adam",
     "load_checkpoint",
     "load_generator",
     "mix_styles",
+    "parse_per_resolution",
     "r1_penalty",
     "save_checkpoint",
     "update_ema",

@@ -11,6 +11,7 @@ from PIL import Image
 from stylegan_ops.data.archive import open_zip, read_member
 from stylegan_ops.data.labels import read_labels, read_metadata
 from stylegan_ops.data.pixels import open_image, readable_formats
+from stylegan_ops.data.pyramid import FOLDER, read_pyramid
 from stylegan_ops.data.sources.source import Source
 from stylegan_ops.data.store import METADATA
 
@@ -34,9 +35,12 @@ class _TreeSource(Source):
         if metadata_file is None:
             self.labels, self.label_names = _labels_of_folders(self.names, root)
         else:
-            metadata = read_metadata(self._read(metadata_file), f"{metadata_file} of {where!r}")
-            below = len(metadata_file) - len(METADATA)
-            self.labels, self.label_names = read_labels(metadata, [name[below:] for name in self.names], f"{metadata_file} of {where!r}")
+            about = f"{metadata_file} of {where!r}"
+            metadata = read_metadata(self._read(metadata_file), about)
+            base = metadata_file.removesuffix(METADATA)
+            if read_pyramid(metadata, about):  # a prepared set: its smaller levels are the same images again
+                self.names = [name for name in self.names if not name.startswith(f"{base}{FOLDER}/")]
+            self.labels, self.label_names = read_labels(metadata, [name.removeprefix(base) for name in self.names], about)
 
     def open(self, index: int) -> Image.Image:
         return open_image(self._read(self.names[index]), self._formats)
