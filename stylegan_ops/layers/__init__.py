@@ -10,6 +10,7 @@ from .network_styles import network_styles
 from .pixel_norm import PixelNorm
 from .resampling import Resampling
 from .synthesis_block import SynthesisBlock
+from .truncation import estimate_w_avg, truncate
 
 __all__ = [
     "DiscriminatorBlock",
@@ -25,5 +26,7 @@ __all__ = [
     "SynthesisBlock",
     "SynthesisLayer",
     "ToRGB",
+    "estimate_w_avg",
     "network_styles",
+    "truncate",
 ]
