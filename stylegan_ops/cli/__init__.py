@@ -10,6 +10,10 @@ COMMANDS = {
     "dataset": "Prepare a data set: square images of one size in a zip or a folder.",
     "train": "Train a StyleGAN2 on a prepared data set.",
     "generate": "Draw images from a trained generator.",
+    "mix": "Mix the styles of two sets of images.",
+    "truncation": "Draw images at several strengths of the truncation.",
+    "contributions": "Measure what each resolution adds to the picture over a run.",
+    "droplets": "Show what a spike does to AdaIN and not to demodulation.",
     "benchmark": "Measure ops, networks and training, with tables and plots.",
     "doctor": "Say what this installation can do, and how to mend what it cannot.",
 }

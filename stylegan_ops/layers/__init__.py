@@ -15,6 +15,7 @@ from .noise import NoiseInjection
 from .pixel_norm import PixelNorm
 from .resampling import Resampling
 from .synthesis_block import SynthesisBlock
+from .truncation import estimate_w_avg, truncate
 
 __all__ = [
     "AdaIN",
@@ -37,5 +38,7 @@ __all__ = [
     "SynthesisBlock",
     "SynthesisLayer",
     "ToRGB",
+    "estimate_w_avg",
     "network_styles",
+    "truncate",
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
-from ._checks import check_int, check_labels, check_positive_int, check_real, check_shape
+from ._checks import check_int, check_labels, check_positive_int, check_shape
 from .equalized import EqualizedLinear
 from .pixel_norm import PixelNorm
+from .truncation import check_truncation, truncate
 
 
 class MappingLayers(nn.Module):
@@ -162,16 +161,9 @@ class MappingNetwork(MappingLayers):
         Raises:
             ValueError, TypeError: `z`, `c`, `truncation_psi` or `truncation_cutoff` is outside these rules.
         """
-        psi = check_real("MappingNetwork", "truncation_psi", truncation_psi)
-        if not -math.inf < psi < math.inf:
-            raise ValueError(f"MappingNetwork: truncation_psi must be finite (got {psi})")
-        cutoff = self.num_ws if truncation_cutoff is None else check_int("MappingNetwork", "truncation_cutoff", truncation_cutoff)
-        if not 0 <= cutoff <= self.num_ws:
-            raise ValueError(f"MappingNetwork: truncation_cutoff must be within 0 and num_ws={self.num_ws} (got {cutoff})")
+        psi, cutoff = check_truncation("MappingNetwork", self.num_ws, truncation_psi, truncation_cutoff)
         w = super().forward(z, c)
         if update_w_avg:
             self.w_avg.copy_(w.detach().mean(0).lerp(self.w_avg, self.w_avg_beta))
         ws = w[:, None].repeat(1, self.num_ws, 1)
-        if psi != 1:
-            ws = torch.cat([self.w_avg.lerp(ws[:, :cutoff], psi), ws[:, cutoff:]], dim=1)
-        return ws
+        return truncate(ws, self.w_avg, psi, cutoff)

@@ -34,6 +34,18 @@ def checkpoint_path(outdir: str | os.PathLike[str], images: int) -> Path:
     return Path(outdir) / f"checkpoint-{images:09d}.pt"
 
 
+def checkpoint_images(path: str | os.PathLike[str]) -> int:
+    """Read off a checkpoint's name how many real images the run had seen.
+
+    Raises:
+        CheckpointError: the name is not one of `checkpoint_path`.
+    """
+    match = _NAME.fullmatch(Path(path).name)
+    if not match:
+        raise CheckpointError(f"checkpoint: {str(path)!r} must be named checkpoint-IMAGES.pt")
+    return int(match[1])
+
+
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any], *, keep: int) -> None:
     """Write a checkpoint atomically, then remove all but the newest ones of its folder.
 
