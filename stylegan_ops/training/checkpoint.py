@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import stylegan_ops
-from stylegan_ops.models.stylegan2 import Generator
 
 from .config import TrainingConfig
 from .files import atomic_write
+from .networks import FAMILIES, grow
 
 FORMAT = "stylegan_ops training checkpoint"
-VERSION = 1
+VERSION = 2
 KEYS = {
-    *("format", "version", "config", "data", "step", "images", "seconds", "random", "G_init_kwargs", "D_init_kwargs"),
+    *("format", "version", "config", "data", "step", "images", "stage", "seconds", "random", "G_init_kwargs", "D_init_kwargs"),
     *("G", "D", "G_ema", "g_optimizer", "d_optimizer", "path_length", "scaler"),
 }
 _NAME = re.compile(r"checkpoint-(\d{9,})\.pt")
@@ -116,7 +117,7 @@ def load_checkpoint(path: str | os.PathLike[str], device: str | torch.device = "
     return state
 
 
-def load_generator(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Generator:
+def load_generator(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn.Module:
     """Make the averaged generator of a checkpoint.
 
     Args:
@@ -124,16 +125,17 @@ def load_generator(path: str | os.PathLike[str], device: str | torch.device = "c
         device: where it goes.
 
     Returns:
-        stylegan_ops.models.stylegan2.Generator in eval mode, parameters without grad.
+        The `Generator` of the run's family in eval mode, parameters without grad; one that grows stands at the run's stage.
 
     Raises:
         CheckpointError: as for `load_checkpoint`, or the weights do not fit the network.
     """
     state = load_checkpoint(path)
     try:
-        generator = Generator(**state["G_init_kwargs"])
+        generator = FAMILIES[state["config"]["model"]].Generator(**state["G_init_kwargs"])
         generator.load_state_dict(state["G_ema"])
-    except (RuntimeError, TypeError, ValueError) as error:
+        grow(generator, state["stage"]["resolution"], state["stage"]["alpha"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint: weights of {str(path)!r} must fit its G_init_kwargs ({error})") from error
     return generator.eval().requires_grad_(False).to(device)
 

@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .growing import GrowthSchedule, parse_per_resolution
+from .losses import LOSSES
 from .path_length import default_path_weight
-from .presets import PRESETS
+from .presets import MODEL_DEFAULTS, PRESETS
 
-ARCHITECTURES = ("orig", "skip", "resnet")
+MODELS = ("progan", "stylegan", "stylegan2")
+GROWING = ("progan", "stylegan")
+ARCHITECTURES = ("orig", "skip", "resnet", "msg")
+OPTIMIZERS = ("adam", "rmsprop")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 NOISE_MODES = ("random", "const", "none")
 
@@ -26,23 +31,39 @@ class TrainingConfig:
 
     Args:
         preset: name of the preset that the values came from, or None.
+        model: "progan", "stylegan" or "stylegan2".
         channel_base: channels of a layer times its resolution.
         channel_max: most channels of a layer.
         z_dim: size of the input latent.
         w_dim: size of the intermediate latent.
         mapping_layers: fully connected layers of the mapping network.
-        g_architecture: "orig", "skip" or "resnet".
-        d_architecture: "orig", "skip" or "resnet".
+        g_architecture: of a StyleGAN2: "orig", "skip", "resnet", or "msg" in both networks.
+        d_architecture: the same for D.
         mbstd_group_size: largest group of the minibatch standard deviation, images.
         conditional: use the data set's labels.
         xflip: show each image mirrored too.
+        grow: begin at 4 pixels and grow, if the model is one that does (progan, stylegan); the data set needs a pyramid then.
+        stabilize_kimg: of a growing model: thousands of images at each resolution, once it is faded in.
+        fade_kimg: thousands of images over which a resolution is faded in.
+        batch_per_resolution: images in one step while growing, "4:256,8:128,..."; None, or a resolution left out: `batch_size` at the
+            last one, and twice as many at each half of it, 256 at most.
+        lr_per_resolution: G's learning rate while growing, "64:0.0015,..."; D's changes in proportion. None, or a resolution left out:
+            `g_lr`.
+        reset_optimizer: forget the optimisers' averages whenever a new resolution begins.
         batch_size: images in one step, over all processes.
-        g_lr: Adam's learning rate for G.
-        d_lr: Adam's learning rate for D.
+        optimizer: "adam" or "rmsprop".
+        g_lr: learning rate for G.
+        d_lr: learning rate for D.
         beta1: Adam's decay of the first moment.
         beta2: Adam's decay of the second moment.
+        loss: a name in `LOSSES`: "logistic", "minimax", "lsgan", "wasserstein", "hinge" or "rahinge".
+        critic_steps: steps of D for each one of G, each on images of its own.
+        weight_clip: D's weights are kept within so much of 0 after each of its steps; 0 for no clipping.
+        drift: weight of the mean square of D's logits of real images, which keeps a critic's scores near 0.
         r1_gamma: weight of R1; 0 turns it off.
-        r1_interval: steps between R1 steps.
+        r2_gamma: weight of R2, R1 on generated images; 0 turns it off.
+        gp_weight: weight of WGAN-GP's gradient penalty; 0 turns it off.
+        r1_interval: steps between steps of D's penalties: R1, R2 and the gradient penalty.
         path_weight: weight of the path-length penalty; 0 turns it off.
         path_interval: steps between path-length steps.
         path_decay: share of a new batch in the running mean of the path lengths.
@@ -69,6 +90,7 @@ class TrainingConfig:
     """
 
     preset: str | None = None
+    model: str = "stylegan2"
     channel_base: int = 16384
     channel_max: int = 512
     z_dim: int = 512
@@ -79,12 +101,25 @@ class TrainingConfig:
     mbstd_group_size: int = 4
     conditional: bool = False
     xflip: bool = False
+    grow: bool = True
+    stabilize_kimg: float = 600.0
+    fade_kimg: float = 600.0
+    batch_per_resolution: str | None = None
+    lr_per_resolution: str | None = None
+    reset_optimizer: bool = False
     batch_size: int = 32
+    optimizer: str = "adam"
     g_lr: float = 0.0025
     d_lr: float = 0.0025
     beta1: float = 0.0
     beta2: float = 0.99
+    loss: str = "logistic"
+    critic_steps: int = 1
+    weight_clip: float = 0.0
+    drift: float = 0.0
     r1_gamma: float = 1.0
+    r2_gamma: float = 0.0
+    gp_weight: float = 0.0
     r1_interval: int = 16
     path_weight: float = 1.0
     path_interval: int = 4
@@ -121,6 +156,28 @@ class TrainingConfig:
                 value = getattr(self, name)
                 if value is not None and not allowed(value):
                     raise ValueError(f"TrainingConfig: {name} must be {rule} ({value!r})")
+        if (self.g_architecture == "msg") != (self.d_architecture == "msg"):
+            raise ValueError(
+                f"TrainingConfig: g_architecture and d_architecture must both be msg ({self.g_architecture}, {self.d_architecture})"
+            )
+        if self.model == "progan" and self.style_mixing > 0:
+            raise ValueError(f"TrainingConfig: style_mixing must be 0 for a progan, which has no styles ({self.style_mixing})")
+
+    def growth(self, resolution: int) -> GrowthSchedule | None:
+        """The schedule of a run that grows to `resolution` pixels; None for one that does not grow.
+
+        Raises:
+            ValueError: a batch size or learning rate is malformed or for a resolution that the run does not have.
+        """
+        if self.model not in GROWING or not self.grow:
+            return None
+        schedule = GrowthSchedule.scaled_to(resolution, self.batch_size, stabilize_kimg=self.stabilize_kimg, fade_kimg=self.fade_kimg)
+        if self.batch_per_resolution:
+            schedule = schedule.with_batch_sizes(parse_per_resolution(self.batch_per_resolution, int, "batch_per_resolution"))
+        if self.lr_per_resolution:
+            rates = parse_per_resolution(self.lr_per_resolution, float, "lr_per_resolution")
+            schedule = dataclasses.replace(schedule, lr_factors={r: rate / self.g_lr for r, rate in rates.items()})
+        return schedule
 
     @classmethod
     def for_resolution(cls, resolution: int, *, preset: str | None = None, **given: Any) -> TrainingConfig:
@@ -130,7 +187,8 @@ class TrainingConfig:
            appendix C); path length: `default_path_weight`.
         2. Smaller networks for smaller images; smaller batches for larger ones; G's half-life is 10 kimg at a batch of 32 and in
            proportion to it.
-        3. The preset goes over these, and what is given goes over all. Of the two ends of a run, giving one removes the other.
+        3. The preset goes over these, the model's own loss and regularisers (`MODEL_DEFAULTS`) over that, and what is given goes over
+           all. Of the two ends of a run, giving one removes the other.
 
         Args:
             resolution: width of the images, pixels, at least 4.
@@ -146,7 +204,8 @@ class TrainingConfig:
         """
         if preset is not None and preset not in PRESETS:
             raise ValueError(f"TrainingConfig: preset must be one of {', '.join(PRESETS)} ({preset!r})")
-        chosen = {"preset": preset} | _with_alternatives(PRESETS.get(preset, {})) | _with_alternatives(given)
+        of_model = MODEL_DEFAULTS.get(given.get("model"), {})
+        chosen = {"preset": preset} | _with_alternatives(PRESETS.get(preset, {})) | of_model | _with_alternatives(given)
         small, large = resolution <= 64, resolution >= 512
         defaults = {
             "channel_base": 8192 if small else 32768 if large else 16384,
@@ -222,12 +281,18 @@ def _one_of(choices: tuple[str, ...]) -> tuple[Any, str]:
 _RULES: tuple[tuple[tuple[str, ...], Any, str], ...] = (
     (("channel_base", "channel_max", "z_dim", "w_dim", "mapping_layers", "mbstd_group_size"), lambda v: v >= 1, "at least 1"),
     (("batch_size", "r1_interval", "path_interval", "path_batch_shrink", "keep_checkpoints"), lambda v: v >= 1, "at least 1"),
+    (("critic_steps",), lambda v: v >= 1, "at least 1"),
     (("workers", "threads", "seed"), lambda v: v >= 0, "at least 0"),
     (("g_lr", "d_lr", "kimg", "minutes", "snapshot_kimg", "snapshot_minutes", "log_seconds"), lambda v: v > 0, "above 0"),
     (("r1_gamma", "path_weight", "ema_kimg", "ema_rampup"), lambda v: v >= 0, "at least 0"),
+    (("r2_gamma", "gp_weight", "weight_clip", "drift", "fade_kimg"), lambda v: v >= 0, "at least 0"),
+    (("stabilize_kimg",), lambda v: v >= 0.001, "at least 0.001, one image"),
     (("beta1", "beta2"), lambda v: 0 <= v < 1, "at least 0 and below 1"),
     (("path_decay", "style_mixing"), lambda v: 0 <= v <= 1, "between 0 and 1"),
     (("g_architecture", "d_architecture"), *_one_of(ARCHITECTURES)),
+    (("model",), *_one_of(MODELS)),
+    (("loss",), *_one_of(tuple(LOSSES))),
+    (("optimizer",), *_one_of(OPTIMIZERS)),
     (("noise_mode",), *_one_of(NOISE_MODES)),
     (("precision",), *_one_of(PRECISIONS)),
     (("preset",), lambda v: v in PRESETS, "one of " + ", ".join(PRESETS)),

@@ -6,8 +6,7 @@ import math
 import os
 
 import torch
-
-from stylegan_ops.models.stylegan2 import Generator
+from torch import nn
 
 from .files import atomic_write
 from .precision import autocast
@@ -88,23 +87,23 @@ class SnapshotGrid:
         self.c = torch.nn.functional.one_hot(classes % c_dim, c_dim).float() if c_dim > 0 else None
 
     @torch.inference_mode()
-    def draw(self, G: Generator, *, precision: str, batch_size: int) -> torch.Tensor:
+    def draw(self, G: nn.Module, *, precision: str, batch_size: int) -> torch.Tensor:
         """Generate the grid.
 
         Args:
-            G: the averaged generator.
+            G: the averaged generator; the pictures of one that is still growing are enlarged, pixel by pixel.
             precision: of its layers, resolved.
             batch_size: images at once.
 
         Returns:
             uint8 [C, rows * H, columns * W] on the CPU.
         """
-        device = G.mapping.w_avg.device
+        device = next(G.parameters()).device
         drawn = []
         for start in range(0, len(self.z), batch_size):
             z = self.z[start : start + batch_size].to(device)
             c = None if self.c is None else self.c[start : start + batch_size].to(device)
             with autocast(precision, device):
                 images = G(z, c, noise_mode="const")
-            drawn.append(to_uint8(images).cpu())
+            drawn.append(to_uint8(nn.functional.interpolate(images, G.img_resolution, mode="nearest")).cpu())
         return tile(torch.cat(drawn), self.columns)

@@ -33,6 +33,23 @@ def lazy_adam(
     return torch.optim.Adam(parameters, lr=lr * correction, betas=(beta1, beta2), eps=eps, fused=True)
 
 
+def lazy_rmsprop(parameters: Iterable[nn.Parameter], *, lr: float, interval: int | None) -> torch.optim.RMSprop:
+    """Make the RMSprop of the Wasserstein GAN's algorithm, its step corrected as in `lazy_adam`.
+
+    Args:
+        parameters: what to train.
+        lr: learning rate, 0.00005 in the paper.
+        interval: k, main steps per regularisation step; None where there is no regulariser.
+
+    Returns:
+        torch.optim.RMSprop with a decay of 0.99 and no momentum.
+
+    Source: Arjovsky et al., Wasserstein GAN, 2017 (arXiv:1701.07875), algorithm 1.
+    """
+    correction = interval / (interval + 1) if interval is not None else 1.0
+    return torch.optim.RMSprop(parameters, lr=lr * correction, alpha=0.99**correction)
+
+
 def is_due(step: int, interval: int | None) -> bool:
     """Tell whether a regulariser runs in this step.
 

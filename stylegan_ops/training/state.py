@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import torch
-
-from stylegan_ops.models.stylegan2 import Discriminator, Generator
+from torch import nn
 
 from .checkpoint import CheckpointError
 from .config import TrainingConfig
-from .lazy import lazy_adam
+from .growing import Stage
+from .lazy import lazy_adam, lazy_rmsprop
+from .networks import build_networks, grow
 from .path_length import PathLengthRegularizer
-
-# Where float16 layers are cut off; activations of a healthy network stay far below it.
-FLOAT16_CLAMP = 256.0
 
 
 class TrainingState:
@@ -31,46 +30,30 @@ class TrainingState:
     Attributes:
         G, D: the networks in training.
         G_ema: exponential moving average of G, in eval mode.
-        g_optimizer, d_optimizer: Adam, corrected for lazy regularisation.
+        g_optimizer, d_optimizer: Adam or RMSprop, corrected for lazy regularisation.
         path_length: PathLengthRegularizer with its running mean.
         scaler: torch.amp.GradScaler, active for float16 only.
         step: number of finished steps.
+        images: real images shown to D so far, over all processes: the position in the data.
+        stage: resolution, fade-in, batch size and learning rates of the last step, or of the first one to come.
         seconds: training time so far, over all resumed runs.
     """
 
     def __init__(self, config: TrainingConfig, data: dict[str, int], device: torch.device) -> None:
         self.config, self.data, self.device = config, dict(data), device
-        self.step = 0
+        self.step = self.images = 0
         self.seconds = 0.0
-        shared: dict[str, Any] = {
-            "c_dim": data["c_dim"],
-            "channel_base": config.channel_base,
-            "channel_max": config.channel_max,
-            "conv_clamp": FLOAT16_CLAMP if config.precision == "float16" else None,
-        }
         torch.manual_seed(config.seed)
-        self.G = Generator(
-            data["resolution"],
-            data["channels"],
-            z_dim=config.z_dim,
-            w_dim=config.w_dim,
-            num_layers=config.mapping_layers,
-            architecture=config.g_architecture,
-            **shared,
-        ).to(device)
-        self.D = Discriminator(
-            data["resolution"],
-            data["channels"],
-            architecture=config.d_architecture,
-            mbstd_group_size=config.mbstd_group_size,
-            **shared,
-        ).to(device)
+        self.G, self.D = (network.to(device) for network in build_networks(config, data))
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        betas = (config.beta1, config.beta2)
-        self.g_optimizer = lazy_adam(self.G.parameters(), lr=config.g_lr, betas=betas, interval=self.path_interval)
-        self.d_optimizer = lazy_adam(self.D.parameters(), lr=config.d_lr, betas=betas, interval=self.r1_interval)
+        self.g_optimizer = self._optimizer(self.G, config.g_lr, self.path_interval)
+        self.d_optimizer = self._optimizer(self.D, config.d_lr, self.r1_interval)
+        self._full_rates = [optimizer.param_groups[0]["lr"] for optimizer in (self.g_optimizer, self.d_optimizer)]
         self.path_length = PathLengthRegularizer(config.path_decay).to(device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.growth = config.growth(data["resolution"])
+        self.stage = self.stage_to_come()
+        self._apply_stage()
 
     @property
     def path_interval(self) -> int | None:
@@ -79,13 +62,23 @@ class TrainingState:
 
     @property
     def r1_interval(self) -> int | None:
-        """Steps between R1 steps; None where the regulariser is off."""
-        return self.config.r1_interval if self.config.r1_gamma > 0 else None
+        """Steps between steps of D's penalties; None where all are off."""
+        penalties = (self.config.r1_gamma, self.config.r2_gamma, self.config.gp_weight)
+        return self.config.r1_interval if max(penalties) > 0 else None
 
-    @property
-    def images(self) -> int:
-        """Real images shown to D so far, over all processes: the position in the data."""
-        return self.step * self.config.batch_size
+    def stage_to_come(self) -> Stage:
+        """The stage of the next step, a function of the images seen."""
+        if self.growth is None:
+            return Stage(self.data["resolution"], 1.0, self.config.batch_size, 1.0)
+        return self.growth.stage_at(self.images)
+
+    def enter(self, stage: Stage) -> None:
+        """Bring networks and optimisers to a stage."""
+        if stage.resolution != self.stage.resolution and self.config.reset_optimizer:
+            self.g_optimizer.state.clear()
+            self.d_optimizer.state.clear()
+        self.stage = stage
+        self._apply_stage()
 
     def parameters_are_finite(self) -> bool:
         """Tell whether G, D and the average hold no NaN and no infinity."""
@@ -102,6 +95,7 @@ class TrainingState:
             "data": self.data,
             "step": self.step,
             "images": self.images,
+            "stage": dataclasses.asdict(self.stage),
             "seconds": self.seconds,
             "random": random,
             "G_init_kwargs": self.G.init_kwargs,
@@ -120,10 +114,23 @@ class TrainingState:
                 part.load_state_dict(state[name])
             except Exception as error:  # each part has errors of its own for what does not fit
                 raise CheckpointError(f"checkpoint: {name} must fit the networks of the checkpoint's own config ({error})") from error
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
+        self.stage = Stage(**state["stage"])
+        self._apply_stage()
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.device)
+
+    def _optimizer(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Optimizer:
+        if self.config.optimizer == "rmsprop":
+            return lazy_rmsprop(network.parameters(), lr=lr, interval=interval)
+        return lazy_adam(network.parameters(), lr=lr, betas=(self.config.beta1, self.config.beta2), interval=interval)
+
+    def _apply_stage(self) -> None:
+        for network in (self.G, self.D, self.G_ema):
+            grow(network, self.stage.resolution, self.stage.alpha)
+        for optimizer, rate in zip((self.g_optimizer, self.d_optimizer), self._full_rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * self.stage.lr_factor
 
     def _parts(self) -> dict[str, Any]:
         return {

@@ -57,7 +57,7 @@ class RunResult:
 
 
 class Trainer:
-    """Trains a StyleGAN2 on a data set, from the start or from a checkpoint.
+    """Trains a network of any family on a data set, from the start or from a checkpoint.
 
     The parameters after a step are a function of the settings, the data and the number of the step: a run that was interrupted and
     resumed has the bits of one that was not (same machine, torch, number of threads and processes).
@@ -86,10 +86,14 @@ class Trainer:
         *,
         resume: dict[str, Any] | None = None,
     ) -> None:
-        if config.batch_size % processes.world_size:
-            raise ValueError(
-                f"TrainingConfig: batch_size must be a multiple of the number of processes, {processes.world_size} ({config.batch_size})"
-            )
+        growth = config.growth(dataset.resolution)
+        for batch_size in [config.batch_size] if growth is None else growth.batch_sizes.values():
+            if batch_size % processes.world_size:
+                raise ValueError(
+                    f"TrainingConfig: batch_size must be a multiple of the number of processes, {processes.world_size} ({batch_size})"
+                )
+        if growth is not None and set(growth.resolutions) - set(dataset.resolutions):
+            dataset.at(growth.resolutions[0])  # says what is missing
         if config.conditional and dataset.c_dim == 0:
             raise ValueError(f"TrainingConfig: conditional must be False for a data set without labels ({str(dataset.path)!r})")
         self.config = replace(config, precision=resolve_precision(config.precision, processes.device))
@@ -137,27 +141,42 @@ class Trainer:
             if self._log is not None:
                 self._log.close()
 
-    def _loop(self, signals: StopSignals) -> signal.Signals | None:
-        batches = training_loader(
-            self.dataset,
-            self.config.batch_size,
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The real images from the state's position on, at its stage."""
+        return training_loader(
+            self.dataset.at(self.state.stage.resolution),
+            self.state.stage.batch_size,
             seed=self.config.seed,
             start=self.state.images,
             rank=self.processes.rank,
             world_size=self.processes.world_size,
             num_workers=self.config.workers,
         )
-        # Closed by hand: an error's traceback would keep the loader, and its workers would keep the process from ending.
-        with contextlib.closing(batches):
-            return self._steps(batches, signals)
 
-    def _steps(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]], signals: StopSignals) -> signal.Signals | None:
+    def _loop(self, signals: StopSignals) -> signal.Signals | None:
         state = self.state
-        started = time.monotonic() - state.seconds
         done, received = self._progress() >= 1, None
         while not done and not received:
-            images, labels = next(batches)
-            stats = self.training_step(images, labels)
+            state.enter(state.stage_to_come())
+            if self._log is not None and state.growth is not None:
+                self._log.message(f"{state.images / 1000:.1f} kimg: {state.stage.resolution} px, batch {state.stage.batch_size}")
+            # Closed by hand: an error's traceback would keep the loader, and its workers would keep the process from ending.
+            with contextlib.closing(self._batches()) as batches:
+                done, received = self._steps(batches, signals)
+        return received
+
+    def _steps(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]], signals: StopSignals) -> tuple[bool, signal.Signals | None]:
+        """Train to the end of the run, a signal, or a stage of other images. Returns whether the run is done, and the signal."""
+        state = self.state
+        started = time.monotonic() - state.seconds
+        images_are = (state.stage.resolution, state.stage.batch_size)
+        done, received = False, None
+        while not done and not received:
+            stage = state.stage_to_come()
+            if (stage.resolution, stage.batch_size) != images_are:
+                break
+            state.enter(stage)
+            stats = self.training_step(lambda: next(batches))
             state.seconds = time.monotonic() - started
             # All processes stop after the same step: each tells the others what it saw.
             flags = {"done": float(self._progress() >= 1)} | {
@@ -171,7 +190,7 @@ class Trainer:
                 self._log.add(stats, **self._position())
             if self._snapshot_due() and not done and not received:
                 self._snapshot()
-        return received
+        return done, received
 
     def _agree(self, stats: dict[str, torch.Tensor], flags: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:
         """Average the step's numbers and the wishes to stop over the processes, in one reduction and one wait for the device."""

@@ -98,7 +98,7 @@ def test_runs_no_code(tmp_path, capsys):
     ("change", "message"),
     [
         ({"format": "other"}, "must have been written by `stylegan-ops train`"),
-        ({"version": 99}, r"must have version 1 \(99\)"),
+        ({"version": 99}, r"must have version 2 \(99\)"),
         ({"G_ema": None}, "must hold G_ema"),
     ],
 )

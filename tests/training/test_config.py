@@ -48,7 +48,7 @@ def test_one_end_replaces_the_other():
         ({"r1_gamma": -1.0}, "TrainingConfig: r1_gamma must be at least 0 (-1.0)"),
         ({"style_mixing": 1.5}, "TrainingConfig: style_mixing must be between 0 and 1 (1.5)"),
         ({"beta2": 1.0}, "TrainingConfig: beta2 must be at least 0 and below 1 (1.0)"),
-        ({"g_architecture": "deep"}, "TrainingConfig: g_architecture must be one of orig, skip, resnet ('deep')"),
+        ({"g_architecture": "deep"}, "TrainingConfig: g_architecture must be one of orig, skip, resnet, msg ('deep')"),
         ({"precision": "int8"}, "TrainingConfig: precision must be one of auto, float32, bfloat16, float16 ('int8')"),
         ({"preset": "best"}, "TrainingConfig: preset must be one of demo ('best')"),
         ({"seed": -1}, "TrainingConfig: seed must be at least 0 (-1)"),

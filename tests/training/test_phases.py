@@ -29,7 +29,7 @@ def test_lazy_schedule(make_trainer, tmp_path, batch):
     """Six steps with path length every 2 and R1 every 3: 6 + 3 updates of G, 6 + 2 of D."""
     trainer = make_trainer(tmp_path)
     g_steps, d_steps = count_steps(trainer.state.g_optimizer), count_steps(trainer.state.d_optimizer)
-    names = [set(trainer.training_step(*batch)) for _ in range(6)]
+    names = [set(trainer.training_step(lambda: batch)) for _ in range(6)]
     assert (len(g_steps), len(d_steps)) == (9, 8)
     assert [step for step in range(6) if "path/penalty" in names[step]] == [0, 2, 4]
     assert [step for step in range(6) if "r1/penalty" in names[step]] == [0, 3]
@@ -38,7 +38,7 @@ def test_lazy_schedule(make_trainer, tmp_path, batch):
 
 def test_regularisers_can_be_off(make_trainer, tmp_path, batch):
     trainer = make_trainer(tmp_path, path_weight=0.0, r1_gamma=0.0)
-    assert set(trainer.training_step(*batch)) == {"loss/G", "loss/D", "logits/G", "logits/real", "logits/fake"}
+    assert set(trainer.training_step(lambda: batch)) == {"loss/G", "loss/D", "logits/G", "logits/real", "logits/fake"}
     assert trainer.state.g_optimizer.param_groups[0]["lr"] == trainer.config.g_lr
 
 
@@ -49,7 +49,7 @@ def test_regularisers_are_weighted_by_their_interval(make_trainer, tmp_path, bat
     reals = (batch[0].float() / 127.5 - 1).requires_grad_()
     (gradient,) = torch.autograd.grad(D(reals).sum(), reals, create_graph=True)
     expected = torch.autograd.grad(gradient.square().sum((1, 2, 3)).mean() * 5 * 0.7 / 2, list(D.parameters()), allow_unused=True)
-    trainer.training_step(*batch)  # R1 comes last, and its gradients stay
+    trainer.training_step(lambda: batch)  # R1 comes last, and its gradients stay
     for parameter, value in zip(D.parameters(), expected, strict=True):
         if value is not None:
             torch.testing.assert_close(parameter.grad, value, rtol=1e-4, atol=1e-6)
@@ -65,7 +65,7 @@ def test_generator_update_is_adam_on_the_loss(make_trainer, tmp_path, batch):
     z = torch.randn(2, 8, 8, generator=generator(0, 0, "G"))[0]
     generator_loss(D(G(z, noise_mode="none"))).backward()
     torch.optim.Adam(G.parameters(), lr=trainer.config.g_lr, betas=(0.0, 0.99)).step()
-    trainer.training_step(*batch)
+    trainer.training_step(lambda: batch)
     for (name, expected), actual in zip(G.named_parameters(), state.G.parameters(), strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5, msg=name)
 
@@ -73,7 +73,7 @@ def test_generator_update_is_adam_on_the_loss(make_trainer, tmp_path, batch):
 def test_w_avg_moves_towards_the_batch(make_trainer, tmp_path, batch):
     trainer = make_trainer(tmp_path)
     before = trainer.state.G.mapping.w_avg.clone()
-    trainer.training_step(*batch)
+    trainer.training_step(lambda: batch)
     w_avg = trainer.state.G.mapping.w_avg
     assert not torch.equal(w_avg, before)
     assert torch.equal(w_avg, trainer.state.G_ema.mapping.w_avg)
@@ -84,7 +84,7 @@ def test_step_is_a_function_of_seed_and_step(make_trainer, tmp_path, batch):
     for trainer in (first, second):
         for _ in range(2):
             torch.rand(3)  # the global random stream has no part in it
-            trainer.training_step(*batch)
+            trainer.training_step(lambda: batch)
     for a, b in zip(first.state.G.parameters(), second.state.G.parameters(), strict=True):
         assert torch.equal(a, b)
     third = make_trainer(tmp_path / "c", seed=1)
@@ -95,7 +95,7 @@ def test_conditional(make_trainer, tmp_path, batch):
     trainer = make_trainer(tmp_path, conditional=True)
     assert trainer.state.G.c_dim == trainer.state.D.c_dim == 2
     before = trainer.state.D.mapping.embed.weight.clone()
-    trainer.training_step(*batch)
+    trainer.training_step(lambda: batch)
     assert not torch.equal(trainer.state.D.mapping.embed.weight, before)
 
 
@@ -107,7 +107,7 @@ def test_half_precision(make_trainer, tmp_path, batch, precision):
         half.state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
     seen = set()
     half.state.D.b8.register_forward_hook(lambda module, inputs, outputs: seen.add(outputs[0].dtype))
-    expected, stats = (trainer.training_step(*batch) for trainer in (exact, half))
+    expected, stats = (trainer.training_step(lambda: batch) for trainer in (exact, half))
     assert seen == {getattr(torch, precision)}
     for name, value in expected.items():
         assert stats[name].dtype == torch.float32
@@ -121,7 +121,7 @@ def test_float16_skips_an_overflowing_update(make_trainer, tmp_path, batch):
     state = trainer.state
     state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
     before = [p.detach().clone() for network in (state.G, state.D) for p in network.parameters()]
-    trainer.training_step(*batch)
+    trainer.training_step(lambda: batch)
     assert state.scaler.get_scale() == 2.0**118  # two updates, two overflows
     for old, new in zip(before, [*state.G.parameters(), *state.D.parameters()], strict=True):
         assert torch.equal(old, new)
@@ -132,7 +132,7 @@ def test_compiled_steps_equal_eager_ones(make_trainer, tmp_path, batch, monkeypa
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     eager = make_trainer(tmp_path / "eager", noise_mode="const")
     compiled = make_trainer(tmp_path / "compiled", noise_mode="const", compile=True)
-    expected, stats = eager.training_step(*batch), compiled.training_step(*batch)  # step 0 has all four updates
+    expected, stats = eager.training_step(lambda: batch), compiled.training_step(lambda: batch)  # step 0 has all four updates
     assert expected.keys() == stats.keys()
     assert len(expected) == 8
     for name, value in expected.items():

@@ -28,7 +28,7 @@ def test_trains_resumes_and_refuses(data_path, tmp_path, keep_threads):
     train = ["train", data_path, "--outdir", run]
     result = invoke(*train, *SMALL, "--kimg", 0.016, "--workers", 0, "--threads", 1, "--seed", 3, "--xflip", "--precision", "float32")
     assert result.exit_code == 0, result.output
-    for part in ("48 images", "8x8 RGB", "G (skip)", "D (resnet)", "cpu, 1 threads, float32", "after 0.016 kimg"):
+    for part in ("48 images", "8x8 RGB", "stylegan2 (skip, resnet): G 0.0", "cpu, 1 threads, float32", "after 0.016 kimg"):
         assert part in result.output
     last = result.stdout.splitlines()
     assert last == [f"Generated images: {run}/grids/kimg000000.png", f"Checkpoint: {run}/checkpoint-000000016.pt"]

@@ -90,10 +90,10 @@ def test_signal_ends_after_the_step(make_trainer, tmp_path, number, code):
     trainer = make_trainer(tmp_path / "run", kimg=1.0)
     step = trainer.training_step
 
-    def interrupted(images, labels):
+    def interrupted(next_batch):
         if trainer.state.step == 2:
             os.kill(os.getpid(), number)
-        return step(images, labels)
+        return step(next_batch)
 
     trainer.training_step = interrupted
     before = signal.getsignal(number)
@@ -123,10 +123,10 @@ def test_diverged_run_names_step_and_keeps_the_good_checkpoint(make_trainer, tmp
     trainer = make_trainer(tmp_path / "run", kimg=1.0, snapshot_kimg=0.016)
     step = trainer.training_step
 
-    def poisoned(images, labels):
+    def poisoned(next_batch):
         if trainer.state.step == 3:
             trainer.state.D.b4.out.bias.data.fill_(float("nan"))
-        return step(images, labels)
+        return step(next_batch)
 
     trainer.training_step = poisoned
     with pytest.raises(TrainingDiverged) as error:
@@ -141,7 +141,7 @@ def test_error_leaves_no_worker_behind(make_trainer, tmp_path):
     """While the error is held, as it is until the process ends, workers that ignore signals would keep it from ending."""
     trainer = make_trainer(tmp_path / "run", kimg=1.0, workers=1)
 
-    def broken(images, labels):
+    def broken(next_batch):
         assert multiprocessing.active_children()
         raise ValueError("broken")
 
@@ -156,8 +156,8 @@ def test_checkpoint_of_bad_weights_is_refused(make_trainer, tmp_path):
     trainer = make_trainer(tmp_path / "run", kimg=0.008)
     step = trainer.training_step
 
-    def poisoned(images, labels):
-        stats = step(images, labels)
+    def poisoned(next_batch):
+        stats = step(next_batch)
         trainer.state.G.synthesis.b4.const.data[0, 0, 0] = float("inf")
         return stats
 
