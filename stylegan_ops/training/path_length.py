@@ -87,3 +87,34 @@ class PathLengthRegularizer(nn.Module):
         # A float16 step that overflows is skipped by its scaler and must leave the mean alone too.
         self.mean.copy_(torch.where(moved.isfinite(), moved, self.mean))
         return (lengths - self.mean).square().mean()
+
+
+def simple_path_length_penalty(
+    images: torch.Tensor, w: torch.Tensor, noise: torch.Tensor, a: float | torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A simplified path-length penalty, as tutorials show it: every component of the gradient is drawn to a, and there is one norm.
+
+    v = sum(g(w) * y),   penalty = || grad_w v - a ||_2,   a' = a + decay * (v - a)
+
+    It is not the paper's, `PathLengthRegularizer`:
+
+    1. a is taken from every component of the gradient, not from its length, so that a sign and a direction of W are preferred.
+    2. The norm is over the whole batch and is not squared: the penalty grows with sqrt(N), and its derivative does not fade near a.
+    3. The noise is not divided by sqrt(H W): a depends on the resolution.
+    4. a, where it moves, follows v, which has mean 0 over the noise, and not the length of the gradient. A constant a avoids that.
+
+    Args:
+        images: g(w), [N, C, H, W], computed with a graph back to `w`.
+        w: [N, w_dim], or [N, num_ws, w_dim]; part of the graph.
+        noise: y, standard normal, shape of `images`.
+        a: the value compared with, a number or a scalar tensor; a constant to the gradient.
+
+    Returns:
+        penalty: scalar tensor, float32 at least, not yet weighted; differentiable with respect to the generator's parameters. Where the
+            gradient is a, its derivative is 0.
+        v: scalar tensor, detached: `a = torch.lerp(a, v, decay)`, for one that decays (0.001 in tutorials).
+    """
+    variation = (widen(images) * noise).sum()
+    (gradients,) = torch.autograd.grad(variation, w, create_graph=True)
+    # vector_norm, not sqrt(sum): its derivative at zero is 0 instead of NaN.
+    return torch.linalg.vector_norm(widen(gradients) - a), variation.detach()
