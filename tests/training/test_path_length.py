@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stylegan_ops.training import PathLengthRegularizer, default_path_weight
+from stylegan_ops.training import PathLengthRegularizer, default_path_weight, simple_path_length_penalty
 
 N, NUM_WS, W_DIM, SIDE = 5, 3, 4, 6
 
@@ -86,3 +86,29 @@ def test_default_weight_is_the_papers():
     """gamma = ln 2 / (r^2 (ln r - ln 2)) for noise of unit variance; at 1024 pixels r^2 gamma = 1 / 9."""
     assert default_path_weight(1024) == pytest.approx(1 / 9)
     assert default_path_weight(4) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("a", [0.0, 10.0, torch.tensor(-0.5, dtype=torch.float64)])
+def test_simple_penalty_of_a_linear_generator(a):
+    """g(w) = w J: grad_w v = J y, so that p = |J y - a| over the whole batch, v = sum(w J y), dp/dJ = sum_n (J y_n - a) y_n^T / p."""
+    jacobian, w, noise = (torch.randn(*shape, dtype=torch.float64) for shape in ((W_DIM, 2 * SIDE * SIDE), (N, W_DIM), (N, 2, SIDE, SIDE)))
+    jacobian.requires_grad_()
+    w.requires_grad_()
+    penalty, variation = simple_path_length_penalty((w @ jacobian).view_as(noise), w, noise, a)
+    penalty.backward()
+
+    y, exact = noise.flatten(1), jacobian.detach()
+    distances = y @ exact.T - a
+    torch.testing.assert_close(penalty.detach(), distances.square().sum().sqrt())
+    torch.testing.assert_close(variation, (w.detach() @ exact * y).sum())
+    assert not variation.requires_grad
+    torch.testing.assert_close(jacobian.grad, distances.T @ y / distances.square().sum().sqrt())
+
+
+def test_simple_penalty_where_the_gradient_is_a():
+    _, ws, noise = draw()
+    jacobian = torch.zeros(NUM_WS, W_DIM, 2 * SIDE * SIDE, requires_grad=True)
+    penalty, _ = simple_path_length_penalty(linear_generator(jacobian, ws), ws, noise, 0.0)
+    penalty.backward()
+    assert penalty.item() == 0
+    assert not jacobian.grad.any()
