@@ -53,7 +53,16 @@ def test_data_position_goes_on(make_trainer, tmp_path, monkeypatch):
 
     def record(trainer):
         step = trainer.training_step
-        trainer.training_step = lambda images, labels: (seen.append(images.clone()), step(images, labels))[1]
+
+        def recorded(next_batch):
+            def noted():
+                images, labels = next_batch()
+                seen.append(images.clone())
+                return images, labels
+
+            return step(noted)
+
+        trainer.training_step = recorded
         return trainer
 
     first = record(make_trainer(tmp_path / "run", kimg=0.016)).run().checkpoint
@@ -142,6 +151,7 @@ def test_error_leaves_no_worker_behind(make_trainer, tmp_path):
     trainer = make_trainer(tmp_path / "run", kimg=1.0, workers=1)
 
     def broken(next_batch):
+        next_batch()
         assert multiprocessing.active_children()
         raise ValueError("broken")
 
