@@ -40,9 +40,16 @@ class LatentInput(nn.Module):
         self.w_dim = z_dim * (2 if c_dim > 0 else 1)
 
     def forward(
-        self, z: torch.Tensor, c: torch.Tensor | None = None, *, truncation_psi: float = 1, truncation_cutoff: int | None = None
+        self,
+        z: torch.Tensor,
+        c: torch.Tensor | None = None,
+        *,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        update_w_avg: bool = False,
     ) -> torch.Tensor:
-        """`z` [N, z_dim] and labels `c` [N, c_dim] or None -> [N, 1, w_dim], float32 at least.
+        """`z` [N, z_dim] and labels `c` [N, c_dim] or None -> [N, 1, w_dim], float32 at least. The other arguments are those of
+        `MappingNetwork`, so that one program serves all families; here there is nothing to truncate and no average to move.
 
         Raises:
             ValueError, TypeError: `z` or `c` is outside these rules, or `truncation_psi` is not 1: there is no intermediate latent space

@@ -113,6 +113,8 @@ class TrainingStep:
         z = torch.randn(state.stage.batch_size, config.z_dim, generator=self._generator("path"))[indices].to(state.device)
         with self._autocast():
             ws = state.G.mapping(z, None if c is None else c[: len(indices)])
+            if not ws.requires_grad:  # a ProGAN has no parameters in front of its code
+                ws.requires_grad_(True)
             fakes = state.G.synthesis(ws, noise_mode=config.noise_mode)
         noise = normal_images(fakes.shape[1:], indices, config.seed, state.step, "path noise").to(state.device)
         penalty = state.path_length(fakes, ws, noise, grad_scale=state.scaler.get_scale(), average=self.processes.average_)

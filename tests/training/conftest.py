@@ -12,7 +12,7 @@ from stylegan_ops.training import Processes, Trainer, TrainingConfig
 
 @pytest.fixture(scope="session")
 def data_path(tmp_path_factory):
-    """24 RGB images of 8x8 pixels in two classes, as `stylegan-ops dataset` writes them."""
+    """24 RGB images of 8x8 pixels in two classes, with a pyramid, as `stylegan-ops dataset` writes them."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for label in ("dark", "light"):
@@ -21,7 +21,7 @@ def data_path(tmp_path_factory):
             pixels = rng.integers(0, 128, (8, 8, 3)) + (127 if label == "light" else 0)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{i}.png")
     path = folder.with_suffix(".zip")
-    prepare(folder, path, 8)
+    prepare(folder, path, 8, pyramid=True)
     return path
 
 
