@@ -10,6 +10,8 @@ COMMANDS = {
     "dataset": "Prepare a data set: square images of one size in a zip or a folder.",
     "train": "Train a StyleGAN2 on a prepared data set.",
     "generate": "Draw images from a trained generator.",
+    "kid": "Measure how far generated images are from a data set (KID over VGG16).",
+    "ppl": "Measure how smooth the latent space is (perceptual path length over LPIPS).",
     "benchmark": "Measure ops, networks and training, with tables and plots.",
     "doctor": "Say what this installation can do, and how to mend what it cannot.",
 }
