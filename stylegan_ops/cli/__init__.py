@@ -8,12 +8,14 @@ from stylegan_ops import __version__
 
 COMMANDS = {
     "dataset": "Prepare a data set: square images of one size in a zip or a folder.",
-    "train": "Train a StyleGAN2 on a prepared data set.",
+    "train": "Train a ProGAN, StyleGAN or StyleGAN2 on a prepared data set.",
     "generate": "Draw images from a trained generator.",
     "mix": "Mix the styles of two sets of images.",
     "truncation": "Draw images at several strengths of the truncation.",
     "contributions": "Measure what each resolution adds to the picture over a run.",
     "droplets": "Show what a spike does to AdaIN and not to demodulation.",
+    "kid": "Measure how far generated images are from a data set (KID over VGG16).",
+    "ppl": "Measure how smooth the latent space is (perceptual path length over LPIPS).",
     "benchmark": "Measure ops, networks and training, with tables and plots.",
     "doctor": "Say what this installation can do, and how to mend what it cannot.",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import os
 import struct
@@ -106,10 +107,21 @@ class ImageDataset(torch.utils.data.Dataset):
         pixels = self._decode(number)
         if mirrored:
             pixels = pixels[:, ::-1]
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), self.label(number)  # a decoded image is read-only
+
+    def label(self, number: int) -> torch.Tensor:
+        """The label of image `number`, from 0 to num_images - 1, without decoding it: float32 [c_dim], one-hot ([0] without labels)."""
         label = torch.zeros(self.c_dim)
         if self._labels is not None:
             label[self._labels[number]] = 1
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), label  # a decoded image is read-only
+        return label
+
+    def fingerprint(self) -> str:
+        """Identify the images: sha256, hexadecimal, over the name, size and CRC-32 of each file. Labels play no part."""
+        digest = hashlib.sha256()
+        for number, name in enumerate(self._store.names):
+            digest.update(repr((name, *self._store.checksum(number))).encode())
+        return digest.hexdigest()
 
     def _decode(self, number: int) -> np.ndarray:
         try:

@@ -33,6 +33,10 @@ class FolderStore:
     def read(self, index: int) -> bytes:
         return (self.path / self.names[index]).read_bytes()
 
+    def checksum(self, index: int) -> tuple[int, int]:
+        data = self.read(index)
+        return len(data), zlib.crc32(data)
+
 
 class ZipStore:
     """A zip of stored members: each is one range of the file, read with `pread`, which has no position that forked workers could share."""
@@ -75,6 +79,9 @@ class ZipStore:
         if zlib.crc32(data) != self._crc[index]:
             raise ValueError("its checksum is wrong")
         return data
+
+    def checksum(self, index: int) -> tuple[int, int]:
+        return int(self._size[index]), int(self._crc[index])
 
     def _pread(self, size: int, start: int) -> bytes:
         if self._file is None:

