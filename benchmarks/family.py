@@ -101,7 +101,8 @@ def measure(name: str, run: Path, dataset: ImageDataset, vgg16: str | None, samp
     found, before = (kid_vgg16(g, dataset, weights, samples=samples, progress=True) for g in (G, untrained))
     with torch.inference_mode():
         z = torch.randn(GRID, G.z_dim, generator=torch.Generator().manual_seed(0))
-        drawn = to_uint8(G(z, noise_mode="const"))
+        # One that did not reach its full size in so short a time is shown enlarged.
+        drawn = F.interpolate(to_uint8(G(z, noise_mode="const")), dataset.resolution, mode="nearest")
     return {"kid": found["mean"], "kid_std": found["std"], "kid_untrained": before["mean"]}, tile(drawn, 8)
 
 

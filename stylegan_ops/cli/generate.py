@@ -12,8 +12,7 @@ from .options import CHECKPOINT, CLASS, Finite, Seeds, open_generator, reported,
 
 if TYPE_CHECKING:
     import torch
-
-    from stylegan_ops.models.stylegan2 import Generator
+    from torch import nn
 
 _BATCH = 16
 
@@ -22,7 +21,7 @@ _BATCH = 16
 @CHECKPOINT
 @click.option("--out", required=True, type=click.Path(), help="PNG file of the grid, or with --no-grid the folder for seedNNNN.png.")
 @click.option("--seeds", type=Seeds(), default="0-15", show_default=True, help="One image for each seed, such as 0-15,20.")
-@click.option("--truncation", type=Finite(), default=0.7, show_default=True, help="psi: 1 is the full variety, 0 the average image.")
+@click.option("--truncation", type=Finite(), help="psi: 1 is the full variety, 0 the average image. [default: 0.7; progan has only 1]")
 @CLASS
 @click.option(
     "--noise-mode",
@@ -32,7 +31,9 @@ _BATCH = 16
     help="Noise in the layers: the network's own, drawn by the image's seed, or none.",
 )
 @click.option("--grid/--no-grid", default=True, show_default=True, help="One picture of all images, or one file for each.")
-def command(checkpoint: str, out: str, seeds: list[int], truncation: float, class_index: int | None, noise_mode: str, grid: bool) -> None:
+def command(
+    checkpoint: str, out: str, seeds: list[int], truncation: float | None, class_index: int | None, noise_mode: str, grid: bool
+) -> None:
     """Draw images from the averaged generator of CHECKPOINT, a file written by `stylegan-ops train` or the folder of a run.
 
     A seed gives the same image alone and among others, up to rounding.
@@ -52,6 +53,8 @@ def command(checkpoint: str, out: str, seeds: list[int], truncation: float, clas
         raise click.BadParameter(f"must end in .png for a grid ({out!r})", param_hint="--out")
     with reported():
         G = open_generator(checkpoint, class_index)
+        if truncation is None:
+            truncation = 0.7 if G.num_ws > 1 else 1.0
         # Random noise is drawn for one image at a time, by that image's seed.
         count = 1 if noise_mode == "random" else _BATCH
         batches = [_draw(G, seeds[i : i + count], truncation, class_index, noise_mode) for i in range(0, len(seeds), count)]
@@ -65,7 +68,7 @@ def command(checkpoint: str, out: str, seeds: list[int], truncation: float, clas
     click.echo(f"{len(seeds)} images: {path}")
 
 
-def _draw(G: Generator, seeds: list[int], truncation: float, class_index: int | None, noise_mode: str) -> torch.Tensor:
+def _draw(G: nn.Module, seeds: list[int], truncation: float, class_index: int | None, noise_mode: str) -> torch.Tensor:
     """Generate one batch, uint8 [N, C, H, W] on the CPU."""
     import torch
 
