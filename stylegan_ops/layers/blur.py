@@ -19,11 +19,16 @@ class Blur(Resampling):
     Buffers:
         resample_filter: [taps, taps] float32.
 
+    Raises:
+        ValueError: the number of taps is even: the image would move by half a pixel.
+
     Source: Karras et al. 2019 (arXiv:1812.04948), section 2, after Zhang 2019 (arXiv:1904.11486).
     """
 
     def __init__(self, taps: Sequence[float] = (1, 2, 1)) -> None:
         super().__init__(taps)
+        if len(self.resample_filter) % 2 == 0:
+            raise ValueError(f"Blur: taps must be an odd number of taps (got {len(self.resample_filter)})")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [N, C, H, W] -> the same shape, dtype and layout."""

@@ -26,8 +26,10 @@ class ConvBlock(nn.Module):
         in_channels: feature maps read.
         out_channels: feature maps of the second convolution.
         hidden_channels: those of the first; None for out_channels.
-        kernel_size: K of the first convolution, odd.
+        kernel_size: K of the first convolution.
         kernel_size2: K of the second; None for that of the first.
+        padding: zeros on each side of what the first convolution reads; None for K // 2.
+        padding2: of what the second reads; None for `padding`, and K // 2 where that is None, too.
         up: 1, or 2 to double the resolution before the first convolution (nearest neighbour, fused into it).
         down: 1, or 2 to halve it at the end by 2x2 averages.
         pixel_norm: normalise every pixel behind each activation.
@@ -35,6 +37,9 @@ class ConvBlock(nn.Module):
 
     Parameters:
         conv0, conv1: `EqualizedConv2d` with He's gain on the weights.
+
+    Raises:
+        ValueError: `up` or `down` is neither 1 nor 2.
 
     Source: Karras et al. 2018 (arXiv:1710.10196), appendix A, table 2; spectral norm: Miyato et al. 2018 (arXiv:1802.05957).
     """
@@ -46,17 +51,23 @@ class ConvBlock(nn.Module):
         hidden_channels: int | None = None,
         kernel_size: int = 3,
         kernel_size2: int | None = None,
+        padding: int | None = None,
+        padding2: int | None = None,
         up: int = 1,
         down: int = 1,
         pixel_norm: bool = True,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
+        for name, value in (("up", up), ("down", down)):
+            if value not in (1, 2):
+                raise ValueError(f"ConvBlock: {name} must be 1 or 2 (got {value})")
         common = {"activation": "lrelu", "he_gain": HE_GAIN}
         hidden_channels = hidden_channels or out_channels
+        padding2 = padding if padding2 is None else padding2
         self.down = down
-        self.conv0 = EqualizedConv2d(in_channels, hidden_channels, kernel_size, up=up, resample_filter=(1, 1), **common)
-        self.conv1 = EqualizedConv2d(hidden_channels, out_channels, kernel_size2 or kernel_size, **common)
+        self.conv0 = EqualizedConv2d(in_channels, hidden_channels, kernel_size, up=up, resample_filter=(1, 1), padding=padding, **common)
+        self.conv1 = EqualizedConv2d(hidden_channels, out_channels, kernel_size2 or kernel_size, padding=padding2, **common)
         self.norm = PixelNorm() if pixel_norm else nn.Identity()
         for conv in (self.conv0, self.conv1) if spectral_norm else ():
             conv.weight_gain = 1.0

@@ -95,6 +95,7 @@ class EqualizedConv2d(Resampling):
         conv_clamp: clamp the output to +-conv_clamp * gain; None leaves it.
         gain: scale of the output, for branches that are summed.
         he_gain: as in `EqualizedLinear`.
+        padding: rows and columns of zeros on each side; None for K // 2.
 
     Parameters:
         weight: [O, I, K, K]. bias: [O].
@@ -118,12 +119,13 @@ class EqualizedConv2d(Resampling):
         conv_clamp: float | None = None,
         gain: float = 1,
         he_gain: float | None = None,
+        padding: int | None = None,
     ) -> None:
         super().__init__(resample_filter)
         check_choice("EqualizedConv2d", "activation", activation, tuple(ACTIVATIONS))
         self.up = up
         self.down = down
-        self.padding = kernel_size // 2
+        self.padding = kernel_size // 2 if padding is None else padding
         self.activation = activation
         weight_gain, act_gain = _gains(activation, he_gain)
         self.act_gain = act_gain * gain

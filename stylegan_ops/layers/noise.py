@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ._checks import check_choice, check_positive_int
+from ._checks import check_choice, check_positive_int, check_shape
 from .modulated import NOISE_MODES
 
 
@@ -51,6 +51,12 @@ class NoiseInjection(nn.Module):
         return self.noise_const if noise_mode == "const" else None
 
     def forward(self, x: torch.Tensor, noise_mode: str = "random") -> torch.Tensor:
-        """`x` [N, C, resolution, resolution] -> the same shape and dtype."""
+        """`x` [N, C, resolution, resolution] -> the same shape and dtype.
+
+        Raises:
+            ValueError, TypeError: `x` or `noise_mode` is outside these rules.
+        """
+        shape = (len(self.strength), *self.noise_const.shape)
+        check_shape("NoiseInjection", "x", x, (None, *shape), f"[N, {shape[0]}, {shape[1]}, {shape[2]}]")
         noise = self.draw(x.shape[0], noise_mode)
         return x if noise is None else (x + self.strength[:, None, None] * noise).to(x.dtype)

@@ -35,6 +35,8 @@ class LatentInput(nn.Module):
         super().__init__()
         self.z_dim = check_positive_int("LatentInput", "z_dim", z_dim)
         self.c_dim = check_int("LatentInput", "c_dim", c_dim)
+        if self.c_dim < 0:
+            raise ValueError(f"LatentInput: c_dim must be at least 0 (got {c_dim})")
         self.normalize = PixelNorm()
         self.embed = EqualizedLinear(c_dim, z_dim) if c_dim > 0 else None
         self.w_dim = z_dim * (2 if c_dim > 0 else 1)
@@ -86,7 +88,8 @@ class SynthesisNetwork(Growing):
     def __init__(self, w_dim: int, img_resolution: int, img_channels: int = 3, channel_base: int = 16384, channel_max: int = 512) -> None:
         channels = channels_of("SynthesisNetwork", img_resolution, channel_base, channel_max)
         super().__init__(list(channels))
-        self.w_dim = w_dim
+        img_channels = check_positive_int("SynthesisNetwork", "img_channels", img_channels)
+        self.w_dim = check_positive_int("SynthesisNetwork", "w_dim", w_dim)
         self.num_ws = 1
         self.input = EqualizedLinear(w_dim, channels[4] * 4 * 4, bias=False, he_gain=HE_GAIN / 4)  # the paper's 4x4 convolution
         self.input_bias = nn.Parameter(torch.zeros(channels[4]))
@@ -292,8 +295,10 @@ class Discriminator(Growing):
         Raises:
             ValueError, TypeError: `img` or `c` is outside these rules.
         """
-        if not isinstance(img, torch.Tensor):
-            (img,) = img
+        if isinstance(img, (list, tuple)):
+            if len(img) != 1:
+                raise ValueError(f"Discriminator: img must be one image, of the present resolution (got {len(img)})")
+            img = img[0]
         check_image("Discriminator", "img", img)
         shape = (self.img_channels, self.resolution, self.resolution)
         check_shape("Discriminator", "img", img, (None, *shape), f"[N, {shape[0]}, {shape[1]}, {shape[2]}]")

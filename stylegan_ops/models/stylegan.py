@@ -77,13 +77,14 @@ class SynthesisNetwork(Growing):
         channels = channels_of("SynthesisNetwork", img_resolution, channel_base, channel_max)
         super().__init__(list(channels) if progressive else [img_resolution])
         check_choice("SynthesisNetwork", "activation", activation, ACTIVATIONS)
+        img_channels = check_positive_int("SynthesisNetwork", "img_channels", img_channels)
         self.w_dim = check_positive_int("SynthesisNetwork", "w_dim", w_dim)
         self.num_ws = 2 * len(channels)
         self.blocks = list(channels)
         if const_input:
             self.const = nn.Parameter(torch.ones(channels[4], 4, 4))
         else:
-            self.dense = EqualizedLinear(w_dim, channels[4] * 4 * 4, bias=False, he_gain=HE_GAIN / 4)
+            self.dense = EqualizedLinear(w_dim, channels[4] * 4 * 4, he_gain=HE_GAIN / 4)  # its bias, as the constant, has 4x4 pixels
         in_channels = channels[4]
         for r, feature_maps in channels.items():
             if r > 4:

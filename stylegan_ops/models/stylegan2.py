@@ -317,12 +317,16 @@ class Discriminator(nn.Module):
     def _images(self, img: torch.Tensor | Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
         """The image of each resolution that the network looks at, checked, in the parameters' dtype and channels_last."""
         looks_at = [4, *reversed(self.resolutions)] if self.architecture == "msg" else [self.img_resolution]
-        given = [img] if isinstance(img, torch.Tensor) else list(img)
+        given = list(img) if isinstance(img, (list, tuple)) else [img]
         if len(given) not in (1, len(looks_at)):
-            raise ValueError(f"Discriminator: img must be 1 image or {len(looks_at)} (got {len(given)})")
+            rule = f"one image, or {len(looks_at)} from 4x4 up" if len(looks_at) > 1 else "one image"
+            raise ValueError(f"Discriminator: img must be {rule} (got {len(given)})")
         images = {}
         for r, image in zip(looks_at[-len(given) :], given, strict=True):
             check_shape("Discriminator", "img", image, (None, self.img_channels, r, r), f"[N, {self.img_channels}, {r}, {r}]")
+            if len(image) != len(given[-1]):
+                rule = f"as many samples at {r}x{r} as at {self.img_resolution}x{self.img_resolution}, {len(given[-1])}"
+                raise ValueError(f"Discriminator: img must have {rule} (got {len(image)})")
             images[r] = image.to(self.b4.out.weight.dtype, memory_format=torch.channels_last)
         for r in reversed(looks_at[: -len(given)]):
             images[r] = halve(images[2 * r])

@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stylegan_ops.models.stylegan2 import ARCHITECTURES, Discriminator, Generator
+from stylegan_ops.models.stylegan2 import ARCHITECTURES, CONFIG_E, CONFIG_F, Discriminator, Generator
+
+PUBLISHED = [architecture for architecture in ARCHITECTURES if architecture != "msg"]  # no checkpoints of that are known
 
 AFFINE = ["affine.weight", "affine.bias"]
 CONV = ["weight", "bias", "resample_filter"]
@@ -63,7 +65,21 @@ def test_sizes_at_1024_pixels_are_those_of_published_checkpoints():
     assert channels == [512, 512, 512, 512, 512, 256, 128, 64, 32]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_configurations_e_and_f():
+    """F is the default; E has half its feature maps from 64 px on (Karras et al. 2020, table 1)."""
+    widths, counts = {}, {}
+    for name, config in (("E", CONFIG_E), ("F", CONFIG_F)):
+        with torch.device("meta"):
+            G, D = Generator(1024, **config), Discriminator(1024, **config)
+        widths[name] = [G.synthesis.get_submodule(f"b{r}.conv1").weight.shape[0] for r in G.synthesis.resolutions]
+        assert widths[name] == [*[D.get_submodule(f"b{r}.conv1").weight.shape[0] for r in D.resolutions][::-1], widths[name][-1]]
+        counts[name] = [sum(p.numel() for p in net.parameters()) for net in (G, D)]
+    assert counts["F"] == [30_370_060, 29_012_513]
+    assert [f // e for e, f in zip(widths["E"], widths["F"], strict=True)] == [1] * 4 + [2] * 5
+    assert round(counts["E"][0] / 1e6) == 25  # "from 25M to 30M", appendix B
+
+
+@pytest.mark.parametrize("architecture", PUBLISHED)
 @pytest.mark.parametrize("c_dim", [0, 3])
 def test_names_are_those_of_published_checkpoints(make_networks, architecture, c_dim):
     g, d = make_networks(16, c_dim=c_dim, architecture=architecture)
@@ -83,12 +99,12 @@ def test_names_are_those_of_published_checkpoints(make_networks, architecture, c
 @pytest.mark.parametrize(("img_resolution", "img_channels", "n"), [(4, 3, 1), (8, 1, 3), (16, 5, 2)])
 def test_shapes(make_networks, architecture, d_architecture, img_resolution, img_channels, n):
     g, d = make_networks(img_resolution, img_channels, architecture=architecture, d_architecture=d_architecture)
-    images = g(torch.randn(n, 6))
-    assert images.shape == (n, img_channels, img_resolution, img_resolution)
-    assert images.dtype == torch.float32 and images.is_contiguous()
-    logits = d(images)
+    images = g.synthesis.images(g.mapping(torch.randn(n, 6)))
+    assert images[-1].shape == (n, img_channels, img_resolution, img_resolution)
+    assert all(image.dtype == torch.float32 and image.is_contiguous() for image in images)
+    logits = d(images[-1])
     assert logits.shape == (n, 1) and logits.dtype == torch.float32
-    (logits.sum() + images.sum()).backward()
+    (logits.sum() + sum(image.sum() for image in images)).backward()
     missing = [name for net in (g, d) for name, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert missing == []
 
@@ -267,7 +283,7 @@ def test_rejects_resolutions(resolution):
 def test_rejects_bad_arguments(make_networks):
     for network, owner in ((Generator, "SynthesisNetwork"), (Discriminator, "Discriminator")):
         for kwargs, message in [
-            ({"architecture": "plain"}, r"architecture must be one of orig, skip, resnet \(got 'plain'\)"),
+            ({"architecture": "plain"}, r"architecture must be one of orig, skip, resnet, msg \(got 'plain'\)"),
             ({"img_channels": 0}, r"img_channels must be at least 1 \(got 0\)"),
             ({"channel_base": 4}, r"channel_base must be at least img_resolution=8 \(got 4\)"),
             ({"channel_max": 0}, r"channel_max must be at least 1 \(got 0\)"),

@@ -30,8 +30,9 @@ def test_every_layers_dtype_and_layout(make_networks, architecture, dtype, img_c
     for block in (g.synthesis.b4, g.synthesis.b8):
         block.register_forward_hook(lambda m, args, y: images_between.append(y[1]))
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        images = g(torch.randn(2, 6), torch.eye(2))
-        logits = d(images, torch.eye(2))
+        pictures = g.synthesis.images(g.mapping(torch.randn(2, 6), torch.eye(2)))
+        images = pictures[-1]
+        logits = d(pictures if architecture == "msg" else images, torch.eye(2))
     layers = [m for net in (g, d) for m in net.modules() if isinstance(m, (*CONVOLUTIONS, EqualizedLinear))]
     assert {id(m) for m, _ in seen} == {id(m) for m in layers}
     for module, y in seen:
