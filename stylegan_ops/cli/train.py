@@ -40,7 +40,7 @@ PRECISIONS = click.Choice(["auto", "float32", "bfloat16", "float16"])
 )
 @click.option("--lr-per-resolution", metavar="PX:RATE,...", help="Growing: learning rate for G, D's in proportion. [default: --glr]")
 @click.option("--reset-optimizer/--keep-optimizer", default=None, help="Growing: forget averages at a new resolution. [default: keep]")
-@click.option("--optimizer", type=click.Choice(["adam", "rmsprop"]), help="[default: adam]")
+@click.option("--optimizer", type=click.Choice(["adam", "rmsprop"]), help="Of both networks. [default: adam]")
 @click.option("--glr", "g_lr", type=float, metavar="RATE", help="Learning rate for G. [default: 0.0025; 0.002 from 512 px; progan 0.001]")
 @click.option("--dlr", "d_lr", type=float, metavar="RATE", help="Learning rate for D. [default: as for G]")
 @click.option("--loss", type=LOSSES, help="Adversarial loss. [default: logistic (non-saturating); progan wasserstein]")
@@ -54,7 +54,12 @@ PRECISIONS = click.Choice(["auto", "float32", "bfloat16", "float16"])
 @click.option("--path-weight", type=float, metavar="W", help="Of the path length; 0 for none. [default: ln 2 / (ln px - ln 2); others 0]")
 @click.option("--style-mixing", type=float, metavar="P", help="Share of generated images with two styles. [default: 0.9; progan 0]")
 @click.option("--ema-kimg", type=float, metavar="K", help="Half-life of G's average, thousand images. [default: batch * 10 / 32]")
-@click.option("--channel-base", type=int, metavar="N", help="Channels times resolution of a layer. [default: 8192 to 32768]")
+@click.option(
+    "--channel-base",
+    type=int,
+    metavar="N",
+    help="Channels times resolution of a layer; config E of StyleGAN2 has 16384, F 32768. [default: 8192 to 32768]",
+)
 @click.option("--channel-max", type=int, metavar="N", help="Most channels of a layer. [default: 256 up to 64 px, else 512]")
 @click.option("--mapping-layers", type=int, metavar="N", help="Layers of the mapping network. [default: 8]")
 @click.option("--z-dim", type=int, metavar="N", help="Size of the input latent z. [default: 512]")
