@@ -56,6 +56,30 @@ class Growing(nn.Module):
         return old.lerp(new, self.alpha.to(new.dtype))
 
 
+class GrowingSynthesis(Growing):
+    """Base of a synthesis network that grows, with children `torgb{r}`, `EqualizedConv2d`s of one pixel, for its resolutions."""
+
+    def to_image(self, x: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+        """The image of the present stage, contiguous, in the dtype of the parameters.
+
+        Args:
+            x: features at the present resolution.
+            before: those at the resolution before; they are read while fading.
+        """
+        image = self._to_rgb(x, self.resolution)
+        if self.is_fading:
+            image = self.fade(double(self._to_rgb(before, self.resolution // 2)), image)
+        return image.contiguous()
+
+    def images(self, ws: torch.Tensor, *, noise_mode: str = "random") -> list[torch.Tensor]:
+        """The images that the discriminator judges: the one of `forward`."""
+        return [self(ws, noise_mode=noise_mode)]
+
+    def _to_rgb(self, x: torch.Tensor, r: int) -> torch.Tensor:
+        layer = getattr(self, f"torgb{r}")
+        return layer(x).to(layer.bias.dtype)
+
+
 def double(image: torch.Tensor) -> torch.Tensor:
     """Nearest-neighbour upsampling: `image` [N, C, H, W] -> [N, C, 2 H, 2 W]."""
     return F.interpolate(image, scale_factor=2, mode="nearest")

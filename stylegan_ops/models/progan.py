@@ -14,7 +14,7 @@ from torch import nn
 from ..layers import BlurDownBlock, ConvBlock, DiscriminatorEpilogue, EqualizedConv2d, EqualizedLinear, MappingLayers, PixelNorm
 from ..layers._checks import check_image, check_int, check_labels, check_positive_int, check_shape
 from ..layers.conv_block import HE_GAIN
-from ..layers.growth import Growing, double, halve
+from ..layers.growth import Growing, GrowingSynthesis, halve
 from ._shape import channels_of, plain, project
 
 
@@ -67,7 +67,7 @@ class LatentInput(nn.Module):
         return self.normalize(z)[:, None]
 
 
-class SynthesisNetwork(Growing):
+class SynthesisNetwork(GrowingSynthesis):
     """Grow an image from one vector (table 2, left; figure 2).
 
     1. 4x4: fully connected, leaky ReLU, pixel norm; 3x3 convolution, leaky ReLU, pixel norm.
@@ -122,18 +122,7 @@ class SynthesisNetwork(Growing):
         before = None
         for r in self.resolutions[1 : self.resolutions.index(self.resolution) + 1]:
             before, x = x, getattr(self, f"b{r}")(x)
-        image = self._to_rgb(x, self.resolution)
-        if self.is_fading:
-            image = self.fade(double(self._to_rgb(before, self.resolution // 2)), image)
-        return image.contiguous()
-
-    def images(self, ws: torch.Tensor, *, noise_mode: str = "none") -> list[torch.Tensor]:
-        """The images that the discriminator judges: the one of `forward`."""
-        return [self(ws, noise_mode=noise_mode)]
-
-    def _to_rgb(self, x: torch.Tensor, r: int) -> torch.Tensor:
-        layer = getattr(self, f"torgb{r}")
-        return layer(x).to(layer.bias.dtype)
+        return self.to_image(x, before)
 
 
 class Generator(nn.Module):

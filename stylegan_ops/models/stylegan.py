@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..layers import Blur, EqualizedConv2d, EqualizedLinear, Growing, MappingNetwork, StyleEpilogue
+from ..layers import Blur, EqualizedConv2d, EqualizedLinear, MappingNetwork, StyleEpilogue
 from ..layers._checks import check_choice, check_positive_int, check_shape
 from ..layers.conv_block import HE_GAIN
-from ..layers.growth import double
+from ..layers.growth import GrowingSynthesis, double
 from . import progan
 from ._shape import channels_of, plain
 
@@ -46,7 +46,7 @@ class UpConv(nn.Module):
         return self.blur(self.conv(x if self.is_fused else double(x)))
 
 
-class SynthesisNetwork(Growing):
+class SynthesisNetwork(GrowingSynthesis):
     """Grow an image from a learned constant (figure 1b).
 
     1. 4x4: the constant (or a fully connected layer), epilogue; 3x3 convolution, epilogue.
@@ -118,22 +118,11 @@ class SynthesisNetwork(Growing):
             x = getattr(self, f"epilogue{r}_0")(x, codes[2 * i], noise_mode)
             x = getattr(self, f"conv{r}")(x)
             x = getattr(self, f"epilogue{r}_1")(x, codes[2 * i + 1], noise_mode)
-        image = self._to_rgb(x, self.resolution)
-        if self.is_fading:
-            image = self.fade(double(self._to_rgb(before, self.resolution // 2)), image)
-        return image.contiguous()
-
-    def images(self, ws: torch.Tensor, *, noise_mode: str = "random") -> list[torch.Tensor]:
-        """The images that the discriminator judges: the one of `forward`."""
-        return [self(ws, noise_mode=noise_mode)]
+        return self.to_image(x, before)
 
     def _input(self, w: torch.Tensor) -> torch.Tensor:
         x = self.const.expand(w.shape[0], -1, -1, -1) if hasattr(self, "const") else self.dense(w).unflatten(1, (-1, 4, 4))
         return x.contiguous(memory_format=torch.channels_last)
-
-    def _to_rgb(self, x: torch.Tensor, r: int) -> torch.Tensor:
-        layer = getattr(self, f"torgb{r}")
-        return layer(x).to(layer.bias.dtype)
 
 
 class Generator(nn.Module):
