@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from stylegan_ops.models.stylegan2 import Discriminator, Generator
+from stylegan_ops.models import progan, stylegan
+from stylegan_ops.models.stylegan2 import ARCHITECTURES, Discriminator, Generator
 
 SIZES = {"channel_base": 64, "channel_max": 16}
+GROWING = {"progan": progan, "stylegan": stylegan}
+FAMILIES = [*GROWING, *(f"stylegan2-{architecture}" for architecture in ARCHITECTURES)]
 
 
 @pytest.fixture
@@ -24,3 +27,34 @@ def make_networks():
         return g, d
 
     return make
+
+
+@pytest.fixture(params=FAMILIES)
+def make_family(request, make_networks):
+    """Returns a function `(img_resolution, img_channels, c_dim, **sizes) -> G, D` of one family; no parameter has a special value, and the
+    networks that grow are in the middle of a fade. Only StyleGAN2's can clamp."""
+
+    def make(img_resolution=8, img_channels=3, *, c_dim=0, conv_clamp=None, **sizes):
+        family, _, architecture = request.param.partition("-")
+        if family == "stylegan2":
+            more = {"architecture": architecture, "conv_clamp": conv_clamp}
+            return make_networks(img_resolution, img_channels, c_dim=c_dim, **more, **sizes)
+        return make_growing(family, img_resolution, img_channels, c_dim=c_dim, **sizes)
+
+    return make
+
+
+def make_growing(family, img_resolution=8, img_channels=3, *, c_dim=0, alpha=0.25, **sizes):
+    torch.manual_seed(0)
+    common = {"c_dim": c_dim, **SIZES, **sizes}
+    of_g = {"z_dim": 5} if family == "progan" else {"z_dim": 5, "w_dim": 5, "num_layers": 2}
+    g = GROWING[family].Generator(img_resolution, img_channels, **of_g, **common)
+    d = GROWING[family].Discriminator(img_resolution, img_channels, **common)
+    with torch.no_grad():
+        for name, parameter in [*g.named_parameters(), *d.named_parameters()]:
+            if name.endswith(("bias", "strength", "const")) and "affine" not in name:
+                parameter.normal_(std=0.3)
+    if img_resolution > 4:
+        g.synthesis.grow_to(img_resolution, alpha)
+        d.grow_to(img_resolution, alpha)
+    return g, d
