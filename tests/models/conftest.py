@@ -2,12 +2,10 @@
 
 import pytest
 import torch
+from growing_networks import GROWING, SIZES, make_growing
 
-from stylegan_ops.models import progan, stylegan
 from stylegan_ops.models.stylegan2 import ARCHITECTURES, Discriminator, Generator
 
-SIZES = {"channel_base": 64, "channel_max": 16}
-GROWING = {"progan": progan, "stylegan": stylegan}
 FAMILIES = [*GROWING, *(f"stylegan2-{architecture}" for architecture in ARCHITECTURES)]
 
 
@@ -42,19 +40,3 @@ def make_family(request, make_networks):
         return make_growing(family, img_resolution, img_channels, c_dim=c_dim, **sizes)
 
     return make
-
-
-def make_growing(family, img_resolution=8, img_channels=3, *, c_dim=0, alpha=0.25, **sizes):
-    torch.manual_seed(0)
-    common = {"c_dim": c_dim, **SIZES, **sizes}
-    of_g = {"z_dim": 5} if family == "progan" else {"z_dim": 5, "w_dim": 5, "num_layers": 2}
-    g = GROWING[family].Generator(img_resolution, img_channels, **of_g, **common)
-    d = GROWING[family].Discriminator(img_resolution, img_channels, **common)
-    with torch.no_grad():
-        for name, parameter in [*g.named_parameters(), *d.named_parameters()]:
-            if name.endswith(("bias", "strength", "const")) and "affine" not in name:
-                parameter.normal_(std=0.3)
-    if img_resolution > 4:
-        g.synthesis.grow_to(img_resolution, alpha)
-        d.grow_to(img_resolution, alpha)
-    return g, d

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import GROWING, make_growing
+from growing_networks import GROWING, make_growing
 
 from stylegan_ops.layers import Blur, EqualizedConv2d, EqualizedLinear, PixelNorm, StyleEpilogue
 
@@ -28,20 +28,17 @@ def watched(networks):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("img_channels", [1, 3])
-@pytest.mark.parametrize("fused_from", [8, 1024])
-def test_every_layers_dtype_and_layout(family, dtype, img_channels, fused_from):
-    """Under autocast every convolution runs in bfloat16 and what lies between keeps it; the mapping, styles, images and logits are float32."""
-    networks = G, D = make_growing(family, 16, img_channels, c_dim=2)
-    if family == "stylegan":
-        G, D = networks = [type(net)(**{**net.init_kwargs, "fused_from": fused_from}) for net in networks]
-        for network in (G.synthesis, D):
-            network.grow_to(16, 0.25)
+@pytest.mark.parametrize(("family", "sizes"), [("progan", {}), ("stylegan", {}), ("stylegan", {"fused_from": 8})])
+def test_every_layers_dtype_and_layout(family, sizes, dtype, img_channels):
+    """Under autocast every convolution runs in bfloat16 and what follows keeps it; the mapping, styles, images and logits are float32."""
+    networks = G, D = make_growing(family, 16, img_channels, c_dim=2, **sizes)
     seen = watched(networks)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         images = G(torch.randn(2, 5), torch.eye(2))
         logits = D(images, torch.eye(2))
-    assert {id(m) for m, _, _ in seen} >= {id(m) for net in networks for m in net.modules() if isinstance(m, EqualizedConv2d)
-                                           and m is not net.get_submodule("fromrgb4" if net is D else "synthesis.torgb4")}  # fmt: skip
+    convolutions = {name: m for net in networks for name, m in net.named_modules() if isinstance(m, EqualizedConv2d)}
+    used = {id(m) for m, _, _ in seen}
+    assert {name for name, m in convolutions.items() if id(m) not in used} == {"synthesis.torgb4", "fromrgb4"}  # of smaller stages
     for module, x, y in seen:
         if isinstance(module, EqualizedLinear):
             assert y.dtype == torch.float32, module
