@@ -133,7 +133,7 @@ class VGG16(nn.Module):
                 f"VGG16: images must be [N, 1 or 3, H, W] of at least {_MIN_SIZE}x{_MIN_SIZE} pixels (got shape {tuple(images.shape)})"
             )
         x = (images - self.shift) / self.scale  # a single channel broadcasts to three
-        x = x.contiguous(memory_format=torch.channels_last)  # a fifth faster on the CPU
+        x = x.contiguous(memory_format=torch.channels_last)  # an eighth less time on the CPU
         features, i = [], 0
         for stage in _STAGES:
             if features:
