@@ -1,15 +1,12 @@
-"""What the commands that measure a network share: which network, and the result as JSON."""
+"""What the commands that measure a network share: their options, and the result as JSON."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from torch import nn
 
 vgg16_option = click.option(
     "--vgg16",
@@ -21,16 +18,6 @@ json_option = click.option(
     "--json", "json_path", type=click.Path(dir_okay=False), metavar="FILE", help="Write the result to this file, too."
 )
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn at random.")
-
-
-def load_network(checkpoint: str) -> tuple[str, nn.Module]:
-    """Path of a checkpoint (the newest one, for the folder of a run) and its averaged generator, on the GPU where there is one."""
-    import torch
-
-    from stylegan_ops.training import latest_checkpoint, load_generator
-
-    path = str(latest_checkpoint(checkpoint)) if Path(checkpoint).is_dir() else checkpoint
-    return path, load_generator(path, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def write_result(result: dict[str, Any], path: str | None) -> None:

