@@ -19,8 +19,9 @@ import torch
 
 from stylegan_ops import use_impl
 from stylegan_ops.training.lazy import lazy_adam
-from stylegan_ops.training.losses import discriminator_loss, generator_loss, r1_penalty
+from stylegan_ops.training.losses import discriminator_loss, generator_loss
 from stylegan_ops.training.path_length import PathLengthRegularizer, default_path_weight
+from stylegan_ops.training.regularizers import r1_penalty
 
 from . import baseline
 from .cases import DTYPES, FORMS, Case, Options, Row, Work

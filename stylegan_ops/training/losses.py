@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 
 from .precision import widen
-from .regularizers import r1_penalty as r1_penalty  # where it was first
 
 
 def generator_loss(fake_logits: torch.Tensor) -> torch.Tensor:
