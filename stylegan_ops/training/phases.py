@@ -33,7 +33,8 @@ class TrainingStep:
 
     Then the average of G moves. Latents, mixing and path noise are drawn for the whole batch as functions of (seed, step, phase), and
     process r takes those of the images r, r + world_size, ...; so do its reals. A run of several processes therefore computes what one
-    process would. The layers' own noise follows from (seed, step, rank).
+    process would, but for the loss "rahinge", which compares with the mean of its own share. The layers' own noise follows from (seed,
+    step, rank).
 
     Args:
         state: what is trained, at the stage of the step.
