@@ -44,12 +44,13 @@ struct Strips {
 
 inline int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
 
+// `VECTOR`: the elements of a vector, fewer than 16 bytes of them where a kernel keeps much for each of its columns.
 // `aligned`: all tensors begin at 16-byte boundaries. `noise`: there is a value for each pixel, so that a row of
 // channels_last must be one pixel. `sums`: the walk makes sums, so that a block's rows are bounded.
-template <typename T>
+template <typename T, int VECTOR = kVector<T>>
 Strips make_strips(Layout layout, int64_t samples, int64_t channels, int64_t pixels, bool aligned, bool noise,
                    bool sums) {
-  constexpr int64_t V = kVector<T>;
+  constexpr int64_t V = VECTOR;
   Strips s{};
   s.layout = channels == 1 || pixels == 1 ? Layout::kChannelsLast : layout;  // where both are the same memory
   s.samples = samples;
@@ -102,7 +103,7 @@ Strips make_strips(Layout layout, int64_t samples, int64_t channels, int64_t pix
 }
 
 // Calls f with V and the layout as compile-time constants.
-template <typename T, typename F>
+template <typename T, int VECTOR = kVector<T>, typename F>
 void by_strips(const Strips& s, F&& f) {
   const auto by_layout = [&](auto v) {
     if (s.layout == Layout::kContiguous)
@@ -111,7 +112,7 @@ void by_strips(const Strips& s, F&& f) {
       f(v, std::integral_constant<Layout, Layout::kChannelsLast>());
   };
   if (s.vectors)
-    by_layout(std::integral_constant<int, kVector<T>>());
+    by_layout(std::integral_constant<int, VECTOR>());
   else
     by_layout(std::integral_constant<int, 1>());
 }
@@ -148,6 +149,9 @@ class Strip {
     row += W * blockDim.y;
   }
 
+  // Whether row w of this step is there in the thread's columns.
+  __device__ __forceinline__ bool has(int w) const { return left_ > w * stride_; }
+
   // v[w * V + k] = column k of row w of this step, or 0 where there is none.
   __device__ __forceinline__ void load(const T* image, A (&v)[kCount]) const {
     const T* p = image + index_;
@@ -157,7 +161,7 @@ class Strip {
       for (int w = 0; w < W; ++w) in[w] = cuda::load<T, V>(p + w * stride_);
     } else {
 #pragma unroll
-      for (int w = 0; w < W; ++w) in[w] = left_ > w * stride_ ? cuda::load<T, V>(p + w * stride_) : Vector<T, V>{};
+      for (int w = 0; w < W; ++w) in[w] = has(w) ? cuda::load<T, V>(p + w * stride_) : Vector<T, V>{};
     }
 #pragma unroll
     for (int i = 0; i < kCount; ++i) v[i] = widen(in[i / V].at[i % V]);
@@ -174,7 +178,7 @@ class Strip {
     } else {
 #pragma unroll
       for (int w = 0; w < W; ++w)
-        if (left_ > w * stride_) cuda::store<T, V>(p + w * stride_, out[w]);
+        if (has(w)) cuda::store<T, V>(p + w * stride_, out[w]);
     }
   }
 
@@ -190,9 +194,12 @@ class Strip {
       for (int w = 0; w < W; ++w) of[w] = p[w * blockDim.y];
     } else {
 #pragma unroll
-      for (int w = 0; w < W; ++w) of[w] = v[first + min(row + w * static_cast<int>(blockDim.y), last_row_)];
+      for (int w = 0; w < W; ++w) of[w] = v[first + row_at(w)];
     }
   }
+
+  // The row w of this step, or the last one where there is none.
+  __device__ __forceinline__ int row_at(int w) const { return min(row + w * static_cast<int>(blockDim.y), last_row_); }
 
   // of[k] = v[first + column k], likewise; v and first are multiples of 16 bytes where V > 1.
   __device__ __forceinline__ void of_columns(const A* v, int64_t first, A missing, A (&of)[V]) const {
