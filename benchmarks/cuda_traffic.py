@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from stylegan_ops import bias_act, conv_epilogue, downsample2d, filter2d, pixel_norm, setup_filter, upsample2d
+from stylegan_ops import adain, bias_act, conv_epilogue, downsample2d, filter2d, pixel_norm, setup_filter, upsample2d
 
 SHAPE = (2, 64, 128, 128)
 GOALS = {"bias_act": 14, "bias_act backward": 26, "upfirdn2d up 2": 32, "upfirdn2d down 2": 130}  # instructions per output element
@@ -52,6 +52,7 @@ def calls() -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
         x = image()
         act = functools.partial(bias_act, act="lrelu", clamp=256)
         epilogue = functools.partial(conv_epilogue, act="lrelu", clamp=256)
+        norm = functools.partial(adain, act="lrelu")
         forms = {
             "bias_act": lambda x=x, b=b, act=act: act(x, b),
             "bias_act backward": gradient(act, image(), b.clone()),
@@ -59,6 +60,8 @@ def calls() -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
             "conv_epilogue backward": gradient(
                 lambda x, s, z, b, e=epilogue: e(x, s, z, None, b), image(), scale.clone(), noise.clone(), b.clone()
             ),
+            "adain": lambda x=x, b=b, s=scale, z=noise, a=norm: a(x, s, s, z, b, b),
+            "adain backward": gradient(lambda x, s, b, z=noise, a=norm: a(x, s, s, z, b, b), image(), scale.clone(), b.clone()),
             "pixel_norm": lambda x=x: pixel_norm(x),
             "pixel_norm backward": gradient(pixel_norm, image()),
             "upfirdn2d filter": lambda x=x: filter2d(x, f),

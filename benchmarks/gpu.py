@@ -30,7 +30,7 @@ import torch
 from gpu_timing import DTYPES, median_seconds, relative_error
 
 import stylegan_ops
-from stylegan_ops import bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d
+from stylegan_ops import adain, bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d
 
 LAYERS = [(4, 512), (16, 512), (64, 512), (128, 256), (256, 128), (512, 64), (1024, 32)]  # resolution, channels
 TINY_LAYERS = [(4, 16), (8, 8)]
@@ -64,6 +64,9 @@ def ops(device: str) -> dict[str, Op]:
     def epilogue(y, scale, noise, bias, impl):
         return conv_epilogue(y, scale, noise, None, bias, "lrelu", clamp=256, impl=impl)
 
+    def normalised(x, scale, shift, noise, bias, impl):
+        return adain(x, scale, shift, noise, None, bias, "lrelu", impl=impl)
+
     def resample(x, impl, **kwargs):
         return filtered(x, f.to(x.device), impl, **kwargs)
 
@@ -76,6 +79,7 @@ def ops(device: str) -> dict[str, Op]:
     return {
         "bias_act lrelu": Op(functools.partial(bias_act, act="lrelu", clamp=256), lambda n, c, r: [(n, c, r, r), (c,)], 2),
         "conv_epilogue": Op(epilogue, lambda n, c, r: [(n, c, r, r), (n, c), (n, 1, r, r), (c,)], 2),
+        "adain": Op(normalised, lambda n, c, r: [(n, c, r, r), (n, c), (n, c), (n, 1, r, r), (c,)], 3),
         "pixel_norm": Op(pixel_norm, image, 2),
         "upfirdn2d filter": Op(functools.partial(resample, **SAME), image, 2),
         "upfirdn2d up 2": Op(functools.partial(resample, **UP), image, 5),

@@ -5,6 +5,13 @@
 #include "ops/kernel.h"
 
 STABLE_TORCH_LIBRARY(stylegan_ops, m) {
+  m.def(
+      "adain(Tensor x, Tensor? scale, Tensor? shift, Tensor? noise, Tensor? noise_strength, Tensor? bias, int act, "
+      "float alpha, float gain, float eps) -> Tensor");
+  m.def(
+      "adain_backward(Tensor dy, Tensor x, Tensor? scale, Tensor? noise, Tensor? noise_strength, Tensor? bias, int "
+      "act, "
+      "float alpha, float gain, float eps, int wants) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("bias_act(Tensor x, Tensor? b, int dim, int act, float alpha, float gain, float clamp) -> Tensor");
   m.def(
       "bias_act_backward(Tensor dy, Tensor? ref, int dim, int act, float alpha, float gain, float clamp, int order, "

@@ -61,6 +61,15 @@ def conv_epilogue(y: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor, str
     return bias_act(y + (noise * strength).to(y.dtype), bias)
 
 
+def adain(
+    x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, noise: torch.Tensor, strength: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """One pass each for noise, bias and activation, PyTorch's instance norm, and one pass each for scale and shift."""
+    u = F.leaky_relu(x + (noise * strength[:, None, None]).to(x.dtype) + bias.to(x.dtype)[:, None, None], 0.2)
+    y = F.instance_norm(u, eps=1e-8)
+    return y * scale.to(x.dtype)[:, :, None, None] + shift.to(x.dtype)[:, :, None, None]
+
+
 def pixel_norm(x: torch.Tensor) -> torch.Tensor:
     """Normalises every pixel to unit mean square over its channels."""
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()

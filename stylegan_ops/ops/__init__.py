@@ -9,7 +9,7 @@ from .modulated_conv2d import modulated_conv2d
 from .pixel_norm import pixel_norm
 from .upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
-NAMES = ("bias_act", "conv_epilogue", "modulated_conv2d", "pixel_norm", "upfirdn2d")
+NAMES = ("adain", "bias_act", "conv_epilogue", "modulated_conv2d", "pixel_norm", "upfirdn2d")
 
 __all__ = [
     "NAMES",

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from stylegan_ops import bias_act, conv_epilogue, downsample2d, filter2d, modulated_conv2d, pixel_norm, setup_filter, upsample2d
+from stylegan_ops import adain, bias_act, conv_epilogue, downsample2d, filter2d, modulated_conv2d, pixel_norm, setup_filter, upsample2d
 from stylegan_ops.benchmark import baseline, training
 from stylegan_ops.benchmark.cases import LAYOUTS, Options
 from stylegan_ops.models.stylegan2 import Discriminator, Generator
@@ -32,6 +32,8 @@ def test_ops_agree(layout):
     for act in ACTIVATIONS:
         close(baseline.bias_act(x, b, act), bias_act(x, b, act=act))
     close(baseline.conv_epilogue(x, scale, noise, strength, b), conv_epilogue(x, scale, noise, strength, b, "lrelu"))
+    shift, strengths = torch.randn(2, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    close(baseline.adain(x, scale, shift, noise, strengths, b), adain(x, scale, shift, noise, strengths, b, "lrelu"))
     close(baseline.pixel_norm(x), pixel_norm(x))
     close(baseline.upsample(x, f), upsample2d(x, f))
     close(baseline.fir(x, f, padding=1, stride=2), downsample2d(x, f))

@@ -13,6 +13,7 @@
 
 #include "executor_kernels.h"
 #include "once.h"
+#include "ops/adain.h"
 #include "ops/bias_act.h"
 #include "ops/conv_epilogue.h"
 #include "ops/modulated_conv2d.h"
@@ -186,6 +187,20 @@ PYBIND11_MODULE(cuda_on_host, m) {
   m.attr("PixelNormBackwardParams") = m.attr("PixelNormParams");
   bind_launcher(m, "pixel_norm", cuda::launch_pixel_norm);
   bind_launcher(m, "pixel_norm_backward", cuda::launch_pixel_norm_backward);
+
+  using I = AdainParams;
+  Struct<I>(m, "AdainParams")
+      .pointers("x dy y scale shift noise strength bias", &I::x, &I::dy, &I::y, &I::scale, &I::shift, &I::noise,
+                &I::strength, &I::bias)
+      .pointers("dscale dshift dnoise dstrength dbias workspace", &I::dscale, &I::dshift, &I::dnoise, &I::dstrength,
+                &I::dbias, &I::workspace)
+      .values("samples channels pixels noise_stride eps layout dtype activation", &I::samples, &I::channels, &I::pixels,
+              &I::noise_stride, &I::eps, &I::layout, &I::dtype, &I::activation);
+  m.attr("AdainBackwardParams") = m.attr("AdainParams");
+  bind_launcher(m, "adain", cuda::launch_adain);
+  m.def("adain_workspace", cuda::adain_workspace);
+  bind_launcher(m, "adain_backward", cuda::launch_adain_backward);
+  m.def("adain_backward_workspace", cuda::adain_backward_workspace);
 
   using E = EpilogueOperands;
   Struct<E>(m, "EpilogueOperands")

@@ -38,6 +38,7 @@ KERNELS = (
     "modulated_conv2d",
     "conv_blur",
     "conv_epilogue",
+    "adain",
     "modulated_conv2d_weight",
     "bias_act",
     "pixel_norm",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stylegan_ops import bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d, use_impl
+from stylegan_ops import adain, bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d, use_impl
 from stylegan_ops._library import LIBRARIES
 from stylegan_ops.models.stylegan2 import Generator
 
@@ -27,6 +27,10 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]
     "conv_epilogue": (
         lambda y, s, n, b: conv_epilogue(y, s, n, None, b, act="lrelu"),
         ((4, 64, 32, 32), (4, 64), (32, 32), (64,)),
+    ),
+    "adain": (
+        lambda x, scale, shift, n, strength, b: adain(x, scale, shift, n, strength, b, "lrelu"),
+        ((4, 64, 32, 32), (4, 64), (4, 64), (32, 32), (64,), (64,)),
     ),
     "pixel_norm": (pixel_norm, ((4, 64, 32, 32),)),
     "upfirdn2d": (lambda x, f: upfirdn2d(x, f, up=2, padding=2), ((4, 64, 32, 32), ())),

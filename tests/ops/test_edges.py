@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_ops import bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d
+from stylegan_ops import adain, bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d
 
 F = setup_filter([1, 2, 1])
 
@@ -13,7 +13,7 @@ F = setup_filter([1, 2, 1])
 def test_empty_batch_has_two_derivatives(act):
     x = torch.randn(0, 3, 4, 4, requires_grad=True)
     weight, styles = torch.randn(5, 3, 3, 3, requires_grad=True), torch.randn(0, 3, requires_grad=True)
-    for y in (bias_act(x, act=act), modulated_conv2d(x, weight, styles, padding=1, act=act), conv_epilogue(x, act=act)):
+    for y in (bias_act(x, act=act), modulated_conv2d(x, weight, styles, padding=1, act=act), conv_epilogue(x, act=act), adain(x, act=act)):
         (g,) = torch.autograd.grad(y.sum(), x, create_graph=True)
         (g.square() * x).sum().backward()  # a leaky ReLU's gradient is a constant: x keeps the graph
         assert g.shape == x.shape
@@ -65,8 +65,8 @@ def test_a_dimension_is_an_integer(op):
 @pytest.mark.parametrize("impl", ["reference", "auto"])
 def test_transposed_images_come_back_contiguous(impl):
     x = torch.randn(4, 6, 11, 9).transpose(2, 3)
-    for y in (bias_act(x, impl=impl), pixel_norm(x, impl=impl), conv_epilogue(x, impl=impl), upfirdn2d(x, F, padding=1, impl=impl)):
-        assert y.is_contiguous()
+    for op in (adain, bias_act, conv_epilogue, pixel_norm, lambda x, impl: upfirdn2d(x, F, padding=1, impl=impl)):
+        assert op(x, impl=impl).is_contiguous()
 
 
 def test_the_reference_filters_in_float32_under_autocast():
@@ -82,5 +82,11 @@ def test_calls_past_the_public_function_stay_in_memory(native):
         torch.ops.stylegan_ops.bias_act(x, torch.ones(3), -3, 2, 0.2, 1.0, -1.0)
     with pytest.raises(RuntimeError, match="dim must be within"):
         torch.ops.stylegan_ops.bias_act_backward(x, None, -1, 0, 0.0, 1.0, -1.0, 0, True)
+    with pytest.raises(RuntimeError, match="noise_strength must have 3 elements"):
+        torch.ops.stylegan_ops.adain(x, None, None, torch.ones(1, 1, 4, 4), torch.ones(2), None, 0, 0.0, 1.0, 1e-8)
+    with pytest.raises(RuntimeError, match=r"noise must be \[N or 1, 1, H, W\]"):
+        torch.ops.stylegan_ops.adain(x, None, None, torch.ones(4, 4), None, None, 0, 0.0, 1.0, 1e-8)
+    with pytest.raises(RuntimeError, match="the gradient of noise needs noise"):
+        torch.ops.stylegan_ops.adain_backward(x, x, None, None, None, None, 0, 0.0, 1.0, 1e-8, 4)
     with pytest.raises(RuntimeError, match="weight must have elements"):
         torch.ops.stylegan_ops.modulated_conv2d(x, torch.randn(3, 0, 3, 3), None, 2, 0, 0, True, 0, 0, False)

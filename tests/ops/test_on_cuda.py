@@ -19,7 +19,7 @@ from support import (
     randn,
 )
 
-from stylegan_ops import bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d, use_impl
+from stylegan_ops import adain, bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d, use_impl
 from stylegan_ops.ops.bias_act import ACTIVATIONS
 
 pytestmark = pytest.mark.cuda
@@ -47,6 +47,16 @@ def epilogue(y, scale, noise, strength, bias, **kwargs):
     return conv_epilogue(y, scale, noise, strength, bias, **kwargs)
 
 
+def normalised(x, scale, shift, noise, strength, bias, **kwargs):
+    return adain(x, scale, shift, noise, strength, bias, **kwargs)
+
+
+def fixed_noise(x, scale, shift, bias, **kwargs):
+    """Planes end in registers where the noise asks for no gradient."""
+    noise = torch.linspace(-1, 1, x.shape[2] * x.shape[3], dtype=scale.dtype, device=x.device).reshape(x.shape[2:])
+    return adain(x, scale, shift, noise, 0.7, bias, **kwargs)
+
+
 def layer(x, weight, styles, noise, bias, **kwargs):
     return modulated_conv2d(x, weight, styles, noise, bias=bias, **kwargs)
 
@@ -59,6 +69,9 @@ CASES = {
     "bias_act last": Case(bias_act, ((3, 4, 2, 33), (33,)), {"dim": 3, "act": "tanh"}),
     "conv_epilogue": Case(epilogue, ((2, 7, 5, 9), (2, 7), (2, 1, 5, 9), (1,), (7,)), SMOOTH),
     "conv_epilogue 16": Case(epilogue, ((2, 16, 4, 4), (2, 16), (4, 4), (1,), (16,)), {"act": "lrelu", "clamp": 0.9}),
+    "adain": Case(normalised, ((2, 7, 5, 9), (2, 7), (2, 7), (2, 1, 5, 9), (7,), (7,)), SMOOTH, terms=300),
+    "adain 16": Case(normalised, ((2, 16, 4, 4), (2, 16), (2, 16), (4, 4), (1,), (16,)), {"act": "tanh"}, terms=200),
+    "adain in registers": Case(fixed_noise, ((2, 3, 12, 14), (2, 3), (2, 3), (3,)), {"act": "tanh", "eps": 0.1}, terms=500),
     "pixel_norm": Case(pixel_norm, ((2, 33, 5, 3),)),
     "pixel_norm wide": Case(pixel_norm, ((1, 512, 2, 4),), terms=600),
     "pixel_norm 2-D": Case(pixel_norm, ((3, 129),), terms=200),
@@ -93,7 +106,7 @@ CASES = {
 }
 FUSED = ", fused"  # on the library's own convolution in place of cuDNN's
 NAMES = [*CASES, *(name + FUSED for name in CASES if name.startswith("modulated_conv2d"))]
-SECOND = ("bias_act tanh", "bias_act clamp", "conv_epilogue", "pixel_norm", "upfirdn2d up")
+SECOND = ("bias_act tanh", "bias_act clamp", "conv_epilogue", "adain", "adain in registers", "pixel_norm", "upfirdn2d up")
 SECOND += ("modulated_conv2d", "modulated_conv2d up", "modulated_conv2d down")
 
 
@@ -145,7 +158,7 @@ def test_matches_float64_reference(name, dtype, layout):
 def test_gradients_to_the_second_order(name):
     case = CASES[name.removesuffix(FUSED)]
     shapes = [tuple(min(n, 3) if i == 0 and d > 1 else n for d, n in enumerate(shape)) for i, shape in enumerate(case.shapes)]
-    if name.startswith(("conv_epilogue", "modulated")):
+    if name.startswith(("conv_epilogue", "adain", "modulated")):
         shapes = case.shapes
     inputs = [randn(*shape).cuda() for shape in shapes]
     inputs[0] = inputs[0].contiguous(memory_format=torch.channels_last) if inputs[0].ndim == 4 else inputs[0]
@@ -188,7 +201,7 @@ def test_autocast(dtype):
     assert all(g.dtype == torch.float32 for g in torch.autograd.grad(y.sum(), leaves))
 
 
-@pytest.mark.parametrize("name", ["bias_act lrelu", "conv_epilogue", "pixel_norm", "upfirdn2d up", "modulated_conv2d up"])
+@pytest.mark.parametrize("name", ["bias_act lrelu", "conv_epilogue", "adain", "pixel_norm", "upfirdn2d up", "modulated_conv2d up"])
 def test_compiles(name):
     case = CASES[name]
     inputs = [t.cuda() for t in make(case, torch.float32, torch.channels_last)]
@@ -286,8 +299,9 @@ def test_large_styles_and_activations_stay_finite():
         assert all(t.grad.isfinite().all() for t in inputs)
 
 
-def test_the_same_bits_each_time():
-    case = CASES["conv_epilogue"]
+@pytest.mark.parametrize("name", ["conv_epilogue", "adain"])
+def test_the_same_bits_each_time(name):
+    case = CASES[name]
     inputs = [t.cuda() for t in make(case, torch.float32, torch.channels_last)]
     runs = []
     for _ in range(2):
