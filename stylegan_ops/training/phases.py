@@ -182,7 +182,8 @@ class TrainingStep:
         config, G, device = self.state.config, self.state.G, self.state.device
         random, batch_size, indices = self._generator(phase), self.state.stage.batch_size, self._indices()
         z = torch.randn(2, batch_size, config.z_dim, generator=random)
-        crossovers = draw_crossovers(batch_size, G.num_ws, config.style_mixing, random)
+        in_use = min(G.num_ws, 2 * (self.state.stage.resolution.bit_length() - 2))  # a growing network holds more codes than it reads
+        crossovers = draw_crossovers(batch_size, in_use, config.style_mixing, random)
         if config.style_mixing == 0:
             return G.mapping(z[0, indices].to(device), c, **mapping_kwargs)
         both = z[:, indices].flatten(0, 1).to(device)

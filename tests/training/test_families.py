@@ -110,6 +110,14 @@ def test_learning_rate_follows_the_resolution(make_trainer, tmp_path):
     assert [o.param_groups[0]["lr"] for o in (state.g_optimizer, state.d_optimizer)] == pytest.approx([rate / 4 for rate in full])
 
 
+def test_styles_are_mixed_among_the_layers_of_the_stage(make_trainer, tmp_path):
+    """At 4 px two of the four codes are read: with style_mixing 1 these two differ in every image."""
+    trainer = make_trainer(tmp_path / "run", **FAMILIES["stylegan"], style_mixing=1.0)
+    assert trainer.state.stage.resolution == 4 and trainer.state.G.num_ws == 4
+    ws = trainer.training_step._mixed_ws("G", None)
+    assert (ws[:, 0] != ws[:, 1]).any(dim=1).all()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains(make_trainer, tmp_path, loss):
     trainer = make_trainer(tmp_path / "run", kimg=0.016, loss=loss, r2_gamma=0.1, gp_weight=1.0, path_weight=0.0)
