@@ -88,7 +88,7 @@ void planes(const AdainParams& p, int64_t begin, int64_t end) {
 
 // 2. channels_last
 
-constexpr int64_t kFirstPixels = 16, kPixels = 128;  // whose sums have one centre
+constexpr int64_t kFirstPixels = 32, kPixels = 512;  // whose sums have one centre
 
 // Calls f(first pixel, pixels, the element's place) for the blocks of `width` channels of the pixels of sample n.
 template <typename F>

@@ -6,7 +6,7 @@
 namespace stylegan_ops {
 namespace {
 
-constexpr int64_t kItemElements = 32768;   // of a channels_last work item
+constexpr int64_t kItemElements = 65536;   // of a channels_last work item
 constexpr int64_t kNoisePlanes = 16;       // of a contiguous work item that makes sums over channels
 constexpr int64_t kCacheBytes = 12 << 20;  // of samples that are read a second time from a cache that all threads share
 

@@ -7,7 +7,7 @@ from support import ELEMENTARY, accumulate, randn
 
 EPS = 1e-8
 
-# 512 channels or pixels are a block of the CPU kernel, 32768 elements a work item
+# 512 channels or pixels are a block of the CPU kernel
 SHAPES = [(1, 1, 1, 1), (2, 3, 7, 5), (1, 1, 33, 33), (3, 17, 1, 3), (2, 129, 5, 3), (1, 600, 1, 7), (2, 33, 33, 17), (1, 3, 129, 33)]
 
 # scale, shift, noise, its strength, bias

@@ -89,6 +89,20 @@ def test_an_outlier_at_the_start_does_not_cancel(native, layout):
     assert (y - truth).abs().max() < 16 * torch.finfo(torch.float32).eps * truth.abs().max()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("noise", ["shared", "per sample"])
+def test_sums_over_many_work_items(native, noise, layout):
+    """More than a work item in each sample, and planes of more than one in a sum over channels."""
+    operands = [leaf(t) for t in Operands((2, 33, 65, 33), torch.float64, layout, True, True, noise, "channels", True).all]
+    dy = randn(2, 33, 65, 33)
+    results = []
+    for impl in ("native", "reference"):
+        y = adain(*operands, act="swish", impl=impl)
+        results.append([y, *grads(y, operands, dy)])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+
+
 def test_the_same_bits_with_any_number_of_threads(native):
     for layout in LAYOUTS:
         operands = [leaf(t) for t in Operands((3, 40, 65, 33), torch.float32, layout, True, True, "per sample", "channels", True).all]
