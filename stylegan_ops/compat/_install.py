@@ -70,8 +70,7 @@ class Installation:
         self.swap(swaps, [*theirs.values()])
 
     def put(self, namespace: dict, key: str, ours: object) -> None:
-        before = namespace.get(key, MISSING)
-        self.changes.append((namespace, key, MISSING if before is ours else before, ours))
+        self.changes.append((namespace, key, namespace.get(key, MISSING), ours))
         namespace[key] = ours
 
     def load_package(self, name: str, may_fail: bool) -> None:

@@ -93,6 +93,9 @@ def test_install_before_nvlabs_code(tmp_path):
     assert all(torch.isfinite(grad).all() for grad in grads) and grads[0].abs().sum() > 0
     assert nvlabs.conv2d_gradfix.enabled is True  # as the script assigned it
     nvlabs.conv2d_gradfix.enabled = False
+    nvlabs.uninstall()
+    assert networks.bias_act is nvlabs.bias_act  # what was imported in between keeps it
+    assert importlib.import_module("torch_utils.ops.bias_act").bias_act() == torch_utils.ops.bias_act.bias_act() == "theirs"
 
 
 def test_install_after_nvlabs_code(tmp_path):
@@ -126,6 +129,8 @@ def test_install_before_rosinality_code(tmp_path):
     assert extra.here and model.FusedLeakyReLU is rosinality.FusedLeakyReLU
     grads = model.r1_step()
     assert all(torch.isfinite(grad).all() for grad in grads) and grads[1].abs().sum() > 0
+    rosinality.uninstall()
+    assert model.FusedLeakyReLU is sys.modules["op"].FusedLeakyReLU is rosinality.FusedLeakyReLU
 
 
 def test_install_after_rosinality_code(tmp_path):
