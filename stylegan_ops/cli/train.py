@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,8 @@ PRECISIONS = click.Choice(["auto", "float32", "bfloat16", "float16"])
 @click.option("--kimg", type=float, metavar="K", help="End after K thousand real images in all. [default: 25000]")
 @click.option("--minutes", type=float, metavar="M", help="End after M minutes in all, those of a resumed run counted.")
 @click.option("--grow/--no-grow", default=None, help="Grow from 4 px on, if the model does; DATA needs a --pyramid. [default: --grow]")
-@click.option("--stabilize-kimg", type=float, metavar="K", help="Growing: thousand images at each resolution. [default: 600]")
-@click.option("--fade-kimg", type=float, metavar="K", help="Growing: thousand images to fade in a resolution. [default: 600]")
+@click.option("--stabilize-kimg", type=float, metavar="K", help="Growing: thousand images at each resolution. [default: 800]")
+@click.option("--fade-kimg", type=float, metavar="K", help="Growing: thousand images to fade in a resolution. [default: 800]")
 @click.option("--batch", "batch_size", type=int, metavar="IMAGES", help="Images in a step, over all processes. [default: 8 to 32]")
 @click.option(
     "--batch-per-resolution",
@@ -45,7 +46,9 @@ PRECISIONS = click.Choice(["auto", "float32", "bfloat16", "float16"])
 @click.option("--dlr", "d_lr", type=float, metavar="RATE", help="Learning rate for D. [default: as for G]")
 @click.option("--loss", type=LOSSES, help="Adversarial loss. [default: logistic (non-saturating); progan wasserstein]")
 @click.option("--critic-steps", type=int, metavar="N", help="Steps of D for each one of G, each on new images. [default: 1]")
-@click.option("--weight-clip", type=float, metavar="C", help="Keep D's weights within +-C, as in the first WGAN; 0 for none. [default: 0]")
+@click.option(
+    "--weight-clip", type=float, metavar="C", help="Keep D's weights, as they act, within +-C (WGAN: 0.01); 0 for none. [default: 0]"
+)
 @click.option("--drift", type=float, metavar="W", help="Weight of D's squared logits of real images. [default: 0; progan 0.001]")
 @click.option("--r1-gamma", type=float, metavar="GAMMA", help="Weight of R1; 0 for none. [default: 0.0002 * pixels / batch; progan 0]")
 @click.option("--r2-gamma", type=float, metavar="GAMMA", help="Weight of R2, R1 on generated images; 0 for none. [default: 0]")
@@ -116,7 +119,7 @@ def _train(processes: Processes, data: str, outdir: str, resume: str | None, pre
     state = None
     if resume is None:
         if given["model"] in GROWING and given["batch_size"] is None and given["batch_per_resolution"] is None:
-            given["batch_per_resolution"] = _batches_of_a_large_gpu(processes, dataset.resolution)
+            given |= _batches_of_a_large_gpu(processes, dataset.resolution)
         config = TrainingConfig.for_resolution(dataset.resolution, preset=preset, **given)
     else:
         state = load_checkpoint(latest_checkpoint(outdir) if resume == "latest" else resume, processes.device)
@@ -133,15 +136,19 @@ def _train(processes: Processes, data: str, outdir: str, resume: str | None, pre
     raise SystemExit(result.exit_code)
 
 
-def _batches_of_a_large_gpu(processes: Processes, resolution: int) -> str | None:
+def _batches_of_a_large_gpu(processes: Processes, resolution: int) -> dict[str, Any]:
+    """The batches of `LARGE_GPU_BATCH_SIZES`, made multiples of the number of processes, where there is such a GPU."""
     import torch
 
     from stylegan_ops.training.growing import LARGE_GPU_BATCH_SIZES
 
     if processes.device.type != "cuda" or torch.cuda.get_device_properties(processes.device).total_memory < LARGE_GPU:
-        return None
-    sizes = {r: size for r, size in LARGE_GPU_BATCH_SIZES.items() if r <= resolution and size % processes.world_size == 0}
-    return ",".join(f"{r}:{size}" for r, size in sizes.items()) or None
+        return {}
+    smallest = min(LARGE_GPU_BATCH_SIZES.values())
+    resolutions = [2**i for i in range(2, resolution.bit_length())]
+    sizes = {r: LARGE_GPU_BATCH_SIZES.get(r, smallest) for r in resolutions}
+    sizes = {r: math.ceil(size / processes.world_size) * processes.world_size for r, size in sizes.items()}
+    return {"batch_size": sizes[resolution], "batch_per_resolution": ",".join(f"{r}:{size}" for r, size in sizes.items())}
 
 
 def _summary(trainer: Trainer, data: str) -> str:
@@ -156,6 +163,8 @@ def _summary(trainer: Trainer, data: str) -> str:
     processes = f", {trainer.processes.world_size} processes" if trainer.processes.world_size > 1 else ""
     architectures = f" ({config.g_architecture}, {config.d_architecture})" if config.model == "stylegan2" else ""
     weights = {"R1": config.r1_gamma, "R2": config.r2_gamma, "gradient penalty": config.gp_weight, "path length": config.path_weight}
+    weights |= {"drift": config.drift, "weights clipped to": config.weight_clip}
+    weights |= {"critic steps": config.critic_steps} if config.critic_steps > 1 else {}
     penalties = ", ".join(f"{name} {weight:.4g}" for name, weight in weights.items() if weight > 0)
     lines = {
         "data": f"{data}: {state.data['num_images']:,} images, {side}x{side} {kind}{classes}",

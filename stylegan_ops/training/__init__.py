@@ -27,7 +27,7 @@ from .mixing import draw_crossovers, mix_styles
 from .path_length import PathLengthRegularizer, default_path_weight, simple_path_length_penalty
 from .presets import PRESETS
 from .processes import Processes
-from .regularizers import clip_weights, gradient_penalty, r1_penalty, r2_penalty
+from .regularizers import clip_equalized, clip_weights, gradient_penalty, r1_penalty, r2_penalty
 from .state import TrainingState
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingDiverged",
     "TrainingState",
+    "clip_equalized",
     "clip_weights",
     "default_path_weight",
     "discriminator_loss",

@@ -12,7 +12,7 @@ from typing import Any
 from .growing import GrowthSchedule, parse_per_resolution
 from .losses import LOSSES
 from .path_length import default_path_weight
-from .presets import MODEL_DEFAULTS, PRESETS
+from .presets import MODEL_DEFAULTS, PRESETS, WGAN_GP
 
 MODELS = ("progan", "stylegan", "stylegan2")
 GROWING = ("progan", "stylegan")
@@ -58,12 +58,12 @@ class TrainingConfig:
         beta2: Adam's decay of the second moment.
         loss: a name in `LOSSES`: "logistic", "minimax", "lsgan", "wasserstein", "hinge" or "rahinge".
         critic_steps: steps of D for each one of G, each on images of its own.
-        weight_clip: D's weights are kept within so much of 0 after each of its steps; 0 for no clipping.
+        weight_clip: D's weights, as they act (`clip_equalized`), are kept within so much of 0 after each of its steps; 0 for no clipping.
         drift: weight of the mean square of D's logits of real images, which keeps a critic's scores near 0.
         r1_gamma: weight of R1; 0 turns it off.
         r2_gamma: weight of R2, R1 on generated images; 0 turns it off.
         gp_weight: weight of WGAN-GP's gradient penalty; 0 turns it off.
-        r1_interval: steps between steps of D's penalties: R1, R2 and the gradient penalty.
+        r1_interval: steps between those of D's penalties (R1, R2 and the gradient penalty); with 1 they are part of D's own steps.
         path_weight: weight of the path-length penalty; 0 turns it off.
         path_interval: steps between path-length steps.
         path_decay: share of a new batch in the running mean of the path lengths.
@@ -102,8 +102,8 @@ class TrainingConfig:
     conditional: bool = False
     xflip: bool = False
     grow: bool = True
-    stabilize_kimg: float = 600.0
-    fade_kimg: float = 600.0
+    stabilize_kimg: float = 800.0
+    fade_kimg: float = 800.0
     batch_per_resolution: str | None = None
     lr_per_resolution: str | None = None
     reset_optimizer: bool = False
@@ -160,6 +160,10 @@ class TrainingConfig:
             raise ValueError(
                 f"TrainingConfig: g_architecture and d_architecture must both be msg ({self.g_architecture}, {self.d_architecture})"
             )
+        growing = self.model in GROWING and self.grow
+        for name in ("batch_per_resolution", "lr_per_resolution", "reset_optimizer"):
+            if getattr(self, name) and not growing:
+                raise ValueError(f"TrainingConfig: {name} needs a run that grows, of a {' or '.join(GROWING)} ({getattr(self, name)!r})")
         if self.model == "progan" and self.style_mixing > 0:
             raise ValueError(f"TrainingConfig: style_mixing must be 0 for a progan, which has no styles ({self.style_mixing})")
 
@@ -204,7 +208,13 @@ class TrainingConfig:
         """
         if preset is not None and preset not in PRESETS:
             raise ValueError(f"TrainingConfig: preset must be one of {', '.join(PRESETS)} ({preset!r})")
-        of_model = MODEL_DEFAULTS.get(given.get("model"), {})
+        model = given.get("model") or "stylegan2"
+        for name in _FOREIGN.get(model, ()):
+            if given.get(name) is not None:
+                raise ValueError(f"TrainingConfig: {name} must be left out for a {model}, which has none ({given[name]!r})")
+        of_model = MODEL_DEFAULTS.get(model, {})
+        if model == "progan" and given.get("loss") in (None, "wasserstein") and not given.get("weight_clip"):
+            of_model = of_model | WGAN_GP
         chosen = {"preset": preset} | _with_alternatives(PRESETS.get(preset, {})) | of_model | _with_alternatives(given)
         small, large = resolution <= 64, resolution >= 512
         defaults = {
@@ -255,6 +265,13 @@ class TrainingConfig:
             if name not in CHANGEABLE and value != getattr(self, name):
                 raise ValueError(f"TrainingConfig: {name} must stay {getattr(self, name)!r} in a resumed run ({value!r})")
         return dataclasses.replace(self, **given)
+
+
+# What a model has not, and must not be given.
+_FOREIGN = {
+    "progan": ("g_architecture", "d_architecture", "w_dim", "mapping_layers"),
+    "stylegan": ("g_architecture", "d_architecture"),
+}
 
 
 def _with_alternatives(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .mixing import draw_crossovers, mix_styles
 from .precision import autocast, widen
 from .processes import Processes
 from .random import derive_seed, generator, normal_images
-from .regularizers import clip_weights, gradient_penalty, r1_penalty, r2_penalty
+from .regularizers import clip_equalized, gradient_penalty, r1_penalty, r2_penalty
 from .state import TrainingState
 
 # A batch of images, uint8 [b, C, H, W], and labels, float32 [b, c_dim].
@@ -28,7 +28,8 @@ class TrainingStep:
     1. G: the adversarial loss, with style mixing.
     2. G, every `path_interval` steps: path-length penalty * path_weight * path_interval.
     3. D: the adversarial loss on real and generated images, and the drift term.
-    4. D, every `r1_interval` steps: the penalties on its gradients (R1, R2, WGAN-GP's) * r1_interval.
+    4. D, every `r1_interval` steps: the penalties on its gradients (R1, R2, WGAN-GP's) * r1_interval; with an interval of 1 they are part
+       of 3, one update of the sum. An MSG-GAN's penalties look at the full-size image alone, of which D makes the smaller ones.
     5. D's weights are clipped, where that is asked for. With `critic_steps` above 1, 3 to 5 are repeated on further images.
 
     Then the average of G moves. Latents, mixing and path noise are drawn for the whole batch as functions of (seed, step, phase), and
@@ -49,8 +50,8 @@ class TrainingStep:
         self.loss = LOSSES[config.loss]
         self.stats: dict[str, torch.Tensor] = {}
         # A compiled function cannot be differentiated twice: the regularisers call the modules themselves.
-        self.synthesis = torch.compile(state.G.synthesis.images) if config.compile else state.G.synthesis.images
-        self.discriminator = torch.compile(state.D) if config.compile else state.D
+        self.synthesis, self.discriminator = state.G.synthesis.images, state.D
+        self.compiled_for = 0  # pixels
 
     def __call__(self, next_batch: Callable[[], Batch]) -> dict[str, torch.Tensor]:
         """Run one step.
@@ -63,6 +64,10 @@ class TrainingStep:
         """
         state, config = self.state, self.state.config
         torch.manual_seed(derive_seed(config.seed, state.step, "layers", self.processes.rank))
+        if config.compile and self.compiled_for != state.stage.resolution:
+            torch.compiler.reset()  # graphs of another resolution count towards the limit of them
+            self.synthesis, self.discriminator = torch.compile(state.G.synthesis.images), torch.compile(state.D)
+            self.compiled_for = state.stage.resolution
         self.stats = {}
         if state.growth is not None:
             self.stats |= {"stage/resolution": torch.tensor(float(state.stage.resolution), device=state.device)}
@@ -78,7 +83,7 @@ class TrainingStep:
             if is_due(state.step, state.r1_interval):
                 self._regularize_discriminator(reals, c, f"penalty{k or ''}")
             if config.weight_clip > 0:
-                clip_weights(state.D.parameters(), config.weight_clip)
+                clip_equalized(state.D, config.weight_clip)
         state.step += 1
         seen = state.stage.batch_size * config.critic_steps
         state.images += seen
@@ -125,8 +130,9 @@ class TrainingStep:
     def _train_discriminator(self, reals: torch.Tensor, c: torch.Tensor | None, phase: str) -> None:
         state, config = self.state, self.state.config
         state.D.requires_grad_(True)
+        fakes = self._fakes(c, phase)
         with self._autocast():
-            fake_logits = self.discriminator(self._fakes(c, phase), c)
+            fake_logits = self.discriminator(fakes, c)
             # Not one batch with the generated images: the minibatch standard deviation would compare across the two.
             real_logits = self.discriminator(reals, c)
         loss = self.loss.discriminator(real_logits, fake_logits)
@@ -137,9 +143,17 @@ class TrainingStep:
         }
         if config.drift > 0:
             loss = loss + config.drift * widen(real_logits).square().mean()
+        if config.r1_interval == 1:
+            loss = loss + self._penalty(reals, fakes[-1], c, phase)
         self._update(state.d_optimizer, state.D.parameters(), loss)
 
     def _regularize_discriminator(self, reals: torch.Tensor, c: torch.Tensor | None, phase: str) -> None:
+        state, config = self.state, self.state.config
+        fakes = self._fakes(c, phase)[-1] if config.r2_gamma > 0 or config.gp_weight > 0 else reals
+        self._update(state.d_optimizer, state.D.parameters(), self._penalty(reals, fakes, c, phase) * config.r1_interval)
+
+    def _penalty(self, reals: torch.Tensor, fakes: torch.Tensor, c: torch.Tensor | None, phase: str) -> torch.Tensor | float:
+        """The sum of the penalties on D's gradients, 0 where there are none."""
         state, config = self.state, self.state.config
         scale = state.scaler.get_scale()
 
@@ -151,17 +165,15 @@ class TrainingStep:
         if config.r1_gamma > 0:
             reals = reals.detach().requires_grad_(True)
             penalties["r1/penalty"] = r1_penalty(judge(reals), reals, config.r1_gamma, grad_scale=scale)
-        if config.r2_gamma > 0 or config.gp_weight > 0:
-            fakes = self._fakes(c, phase)[-1]
-            if config.r2_gamma > 0:
-                fakes.requires_grad_(True)
-                penalties["r2/penalty"] = r2_penalty(judge(fakes), fakes, config.r2_gamma, grad_scale=scale)
-            if config.gp_weight > 0:
-                between = torch.rand(state.stage.batch_size, 1, 1, 1, generator=self._generator(f"{phase} between"))
-                between = between[self._indices()].to(state.device)
-                penalties["gp/penalty"] = gradient_penalty(judge, reals, fakes, config.gp_weight, between, grad_scale=scale)
-        self._update(state.d_optimizer, state.D.parameters(), sum(penalties.values()) * config.r1_interval)
+        if config.r2_gamma > 0:
+            fakes = fakes.detach().requires_grad_(True)
+            penalties["r2/penalty"] = r2_penalty(judge(fakes), fakes, config.r2_gamma, grad_scale=scale)
+        if config.gp_weight > 0:
+            between = torch.rand(state.stage.batch_size, 1, 1, 1, generator=self._generator(f"{phase} between"))
+            between = between[self._indices()].to(state.device)
+            penalties["gp/penalty"] = gradient_penalty(judge, reals, fakes, config.gp_weight, between, grad_scale=scale)
         self.stats |= {name: penalty.detach() for name, penalty in penalties.items()}
+        return sum(penalties.values())
 
     @torch.no_grad()
     def _fakes(self, c: torch.Tensor | None, phase: str) -> list[torch.Tensor]:

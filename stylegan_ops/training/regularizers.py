@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
+from torch import nn
 
 from .precision import widen
 
@@ -106,7 +107,7 @@ def clip_weights(parameters: Iterable[torch.Tensor], bound: float) -> None:
     2. A step of RMSprop on the generator with `wasserstein_generator_loss`.
 
     Args:
-        parameters: the critic's. With an equalised learning rate these are the stored values, before their scale.
+        parameters: the critic's. Of layers with an equalised learning rate these are the stored values: see `clip_equalized`.
         bound: c, over 0.
 
     Raises:
@@ -118,6 +119,24 @@ def clip_weights(parameters: Iterable[torch.Tensor], bound: float) -> None:
         raise ValueError(f"clip_weights: bound must be positive, got {bound}")
     for parameter in parameters:
         parameter.clamp_(-bound, bound)
+
+
+def clip_equalized(network: nn.Module, bound: float) -> None:
+    """`clip_weights` for a network with an equalised learning rate: the weights are clipped as they act, behind their run-time scale.
+
+    Their stored values are 1 / scale times as large: clipped themselves, each layer of L would shrink its input by bound * scale, and a
+    deep critic's output would vanish.
+
+    Args:
+        network: the critic, of `stylegan_ops.layers` and others.
+        bound: c, over 0.
+
+    Raises:
+        ValueError: `bound` is not positive.
+    """
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            clip_weights([parameter], bound / getattr(module, f"{name}_gain", 1.0))
 
 
 def _gradients(logits: torch.Tensor, images: torch.Tensor, grad_scale: float) -> torch.Tensor:

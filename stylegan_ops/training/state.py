@@ -62,9 +62,9 @@ class TrainingState:
 
     @property
     def r1_interval(self) -> int | None:
-        """Steps between steps of D's penalties; None where all are off."""
+        """Steps between updates of D's penalties alone; None where all are off, or part of each step (an interval of 1)."""
         penalties = (self.config.r1_gamma, self.config.r2_gamma, self.config.gp_weight)
-        return self.config.r1_interval if max(penalties) > 0 else None
+        return self.config.r1_interval if max(penalties) > 0 and self.config.r1_interval > 1 else None
 
     def stage_to_come(self) -> Stage:
         """The stage of the next step, a function of the images seen."""

@@ -9,17 +9,10 @@ from training_helpers import TINY, assert_same_bits
 from stylegan_ops.data import ImageDataset, prepare
 from stylegan_ops.models import progan, stylegan, stylegan2
 from stylegan_ops.training import LOSSES, Processes, Trainer, TrainingConfig, latest_checkpoint, load_checkpoint, load_generator
+from stylegan_ops.training.presets import MODEL_DEFAULTS, WGAN_GP
 
 GROWTH = {"stabilize_kimg": 0.016, "fade_kimg": 0.024, "batch_per_resolution": "4:8,8:4"}
-PROGAN = {
-    "model": "progan",
-    "loss": "wasserstein",
-    "gp_weight": 10.0,
-    "drift": 0.001,
-    "r1_interval": 1,
-    "r1_gamma": 0.0,
-    "style_mixing": 0.0,
-}
+PROGAN = {"model": "progan", **MODEL_DEFAULTS["progan"], **WGAN_GP, "path_weight": 1.0}
 FAMILIES = {
     "progan": {**PROGAN, **GROWTH},
     "stylegan": {"model": "stylegan", **GROWTH},
@@ -139,9 +132,38 @@ def test_wasserstein_gan_of_its_first_paper(make_trainer, tmp_path):
     checkpoint = trainer.run().checkpoint
     assert updates == {"G": 2, "D": 10}
     assert (state.step, state.images) == (2, 80)
-    assert max(p.abs().max().item() for p in state.D.parameters()) <= 0.01
+    acting = [
+        p.abs().max().item() * getattr(module, f"{name}_gain", 1)
+        for module in state.D.modules()
+        for name, p in module.named_parameters(recurse=False)
+    ]
+    assert 0.0099 < max(acting) <= 0.0100001
     again = make_trainer(tmp_path / "run", kimg=0.12, resume=load_checkpoint(checkpoint), **settings)
     assert load_checkpoint(again.run().checkpoint)["images"] == 120
+
+
+@pytest.mark.parametrize("family", ["progan", "skip"])
+def test_a_clipped_critic_still_teaches_the_generator(make_trainer, tmp_path, family):
+    """The clipped weights of a deep critic with equalised learning rates must not leave G without a gradient."""
+    settings = {**FAMILIES[family], "loss": "wasserstein", "optimizer": "rmsprop", "weight_clip": 0.01, "gp_weight": 0.0, "drift": 0.0}
+    settings |= {"r1_gamma": 0.0, "path_weight": 0.0, "g_lr": 5e-4, "d_lr": 5e-4, "batch_per_resolution": None, "grow": False}
+    trainer = make_trainer(tmp_path / "run", kimg=0.016, **settings)  # D is clipped from the end of the first step on
+    trainer.run()
+    G = trainer.state.G.requires_grad_(True)
+    trainer.state.D(G(torch.randn(8, 8))).sum().backward()
+    assert torch.cat([p.grad.flatten() for p in G.parameters() if p.grad is not None]).abs().max() > 1e-10
+
+
+def test_the_penalty_of_every_step_is_part_of_it(make_trainer, tmp_path):
+    """With an interval of 1 Adam makes one step on the sum, at its full rate; otherwise penalties have steps of their own."""
+    counts = {}
+    for interval in (1, 2):
+        trainer = make_trainer(tmp_path / str(interval), kimg=0.032, r1_interval=interval, path_weight=0.0, d_lr=0.002)
+        assert trainer.state.d_optimizer.param_groups[0]["lr"] == pytest.approx(0.002 * (1 if interval == 1 else 2 / 3))
+        counts[interval] = 0
+        trainer.state.d_optimizer.register_step_post_hook(lambda *_, n=interval: counts.__setitem__(n, counts[n] + 1))
+        trainer.run()
+    assert counts == {1: 4, 2: 6}
 
 
 def test_growing_needs_a_pyramid(tmp_path, data_path):
@@ -176,6 +198,9 @@ def test_networks_are_those_of_the_family(make_trainer, tmp_path):
         ({"loss": "l2"}, "loss must be one of logistic, minimax, lsgan, wasserstein, hinge, rahinge ('l2')"),
         ({"g_architecture": "msg"}, "g_architecture and d_architecture must both be msg (msg, resnet)"),
         ({"model": "progan", "style_mixing": 0.5}, "style_mixing must be 0 for a progan, which has no styles (0.5)"),
+        ({"model": "progan", "w_dim": 7}, "w_dim must be left out for a progan, which has none (7)"),
+        ({"model": "stylegan", "g_architecture": "msg"}, "g_architecture must be left out for a stylegan, which has none ('msg')"),
+        ({"lr_per_resolution": "8:1"}, "lr_per_resolution needs a run that grows, of a progan or stylegan ('8:1')"),
         ({"critic_steps": 0}, "critic_steps must be at least 1 (0)"),
     ],
 )
