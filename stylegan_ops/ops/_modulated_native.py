@@ -92,7 +92,8 @@ def _arranged(weight, size, dtype, transposed, flips):
     """The weights as the convolution takes them."""
     w = (weight if size is None else weight / size).to(dtype)
     w = w.flip([2, 3]) if flips else w
-    return w.transpose(0, 1) if transposed else w
+    w = w.transpose(0, 1) if transposed else w
+    return w.view_as(w) if w is weight and w.requires_grad else w  # a parameter itself would hide what `_needs_weight` looks at
 
 
 def _weights(x, weight, style, stride, transposed, flips):
@@ -190,6 +191,17 @@ def _gradients(x, weight, styles, dy, geometry, needs_x, needs_weight, needs_sty
     return dx, _weight_gradient(x, dy, styles, weight.shape[2:], geometry) if needs_weight else None, ds
 
 
+def _needs_weight(ctx) -> bool:
+    """Whether the running pass asks for the gradient of the weight, an operator's second tensor. R1 differentiates by the image alone, path
+    length by the codes: what they do not ask for would be a third of their first pass. `needs_input_grad` tells only what requires grad."""
+    if not ctx.needs_input_grad[1]:
+        return False
+    node = ctx.next_functions[1][0]
+    if not hasattr(torch._C, "_will_engine_execute_node") or node.name() == "torch::autograd::AccumulateGrad":
+        return True  # of a leaf the engine does not tell
+    return torch._C._will_engine_execute_node(node)
+
+
 def _setup(ctx, inputs, output):
     x, weight, styles, *geometry, _, _, _ = inputs
     ctx.geometry = tuple(geometry)
@@ -197,7 +209,8 @@ def _setup(ctx, inputs, output):
 
 
 def _backward(ctx, dy):
-    return *_gradients(*ctx.saved_tensors, dy, ctx.geometry, *ctx.needs_input_grad[:3]), *[None] * 7
+    needs_x, _, needs_styles = ctx.needs_input_grad[:3]
+    return *_gradients(*ctx.saved_tensors, dy, ctx.geometry, needs_x, _needs_weight(ctx), needs_styles), *[None] * 7
 
 
 def _setup_input(ctx, inputs, output):
@@ -209,7 +222,8 @@ def _setup_input(ctx, inputs, output):
 
 def _input_backward(ctx, g_dx, g_ds):
     dy, weight, x, styles = ctx.saved_tensors
-    needs_dy, needs_weight, needs_x, needs_styles = ctx.needs_input_grad[:4]
+    needs_dy, _, needs_x, needs_styles = ctx.needs_input_grad[:4]
+    needs_weight = _needs_weight(ctx)
     g_dx, g_ds = g_dx if ctx.made_x else None, g_ds if ctx.made_styles else None
     terms = [(image, scale) for image, scale, g in ((g_dx, styles, g_dx), (x, g_ds, g_ds)) if g is not None]
     if not terms:
@@ -254,7 +268,8 @@ def _setup_layer(ctx, inputs, output):
 
 def _layer_backward(ctx, dout):
     x, weight, styles, scale, noise, strength, bias, f, y = ctx.saved_tensors
-    needs_x, needs_weight, _, needs_styles, *needs_small = ctx.needs_input_grad[:8]
+    needs_x, _, _, needs_styles, *needs_small = ctx.needs_input_grad[:8]
+    needs_weight = _needs_weight(ctx)
     wants = sum(w for w, need in zip((WANTS_SCALE, WANTS_NOISE, WANTS_STRENGTH, WANTS_BIAS), needs_small, strict=True) if need)
     # float16: the factor that kept the sums small on the way stands in front of the convolutions again, not behind.
     factor = 1.0
