@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 MODELS = click.Choice(["progan", "stylegan", "stylegan2"])
 ARCHITECTURES = click.Choice(["orig", "skip", "resnet", "msg"])
 LOSSES = click.Choice(["logistic", "minimax", "lsgan", "wasserstein", "hinge", "rahinge"])
-LARGE_GPU = 30e9  # bytes of memory, of a GPU that takes the batches of `LARGE_GPU_BATCH_SIZES`
+LARGE_GPU = 30e9  # bytes of memory, of a GPU that takes the batches of `large_gpu_batch_sizes`
 PRECISIONS = click.Choice(["auto", "float32", "bfloat16", "float16"])
 
 
@@ -137,17 +136,14 @@ def _train(processes: Processes, data: str, outdir: str, resume: str | None, pre
 
 
 def _batches_of_a_large_gpu(processes: Processes, resolution: int) -> dict[str, Any]:
-    """The batches of `LARGE_GPU_BATCH_SIZES`, made multiples of the number of processes, where there is such a GPU."""
+    """The settings of `large_gpu_batch_sizes`, where there is such a GPU."""
     import torch
 
-    from stylegan_ops.training.growing import LARGE_GPU_BATCH_SIZES
+    from stylegan_ops.training.growing import large_gpu_batch_sizes
 
     if processes.device.type != "cuda" or torch.cuda.get_device_properties(processes.device).total_memory < LARGE_GPU:
         return {}
-    smallest = min(LARGE_GPU_BATCH_SIZES.values())
-    resolutions = [2**i for i in range(2, resolution.bit_length())]
-    sizes = {r: LARGE_GPU_BATCH_SIZES.get(r, smallest) for r in resolutions}
-    sizes = {r: math.ceil(size / processes.world_size) * processes.world_size for r, size in sizes.items()}
+    sizes = large_gpu_batch_sizes(resolution, processes.world_size)
     return {"batch_size": sizes[resolution], "batch_per_resolution": ",".join(f"{r}:{size}" for r, size in sizes.items())}
 
 

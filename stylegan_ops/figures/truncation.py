@@ -27,9 +27,7 @@ def mean_w(G: nn.Module) -> torch.Tensor:
         ValueError: G has no mapping network, so that its codes are the latents themselves (num_ws is 1).
     """
     if G.num_ws == 1:
-        raise ValueError(
-            f"mean_w: G must have a mapping network, which {type(G).__name__} has not (num_ws is 1): its codes have no mean image"
-        )
+        raise ValueError("truncation: G must have a mapping network; a ProGAN has none (num_ws is 1), and its codes have no mean image")
     w_avg = getattr(G.mapping, "w_avg", None)
     return w_avg if w_avg is not None and w_avg.any() else estimate_w_avg(G.mapping)
 

@@ -78,46 +78,13 @@ class GrowthSchedule:
         object.__setattr__(self, "lr_factors", dict(self.lr_factors))
 
     @classmethod
-    def for_large_gpu(
-        cls, resolution: int, *, first_resolution: int = 4, stabilize_kimg: float = 800.0, fade_kimg: float = 800.0
-    ) -> GrowthSchedule:
-        """The schedule with batches for a large GPU: 256, 256, 128, 128, 48, 22, 10, 4 from 4 to 512 pixels.
+    def scaled_to(cls, resolution: int, batch_size: int, *, stabilize_kimg: float = 800.0, fade_kimg: float = 800.0) -> GrowthSchedule:
+        """The schedule from 4 pixels on, for a machine that takes `batch_size` images at the last resolution: twice as many at each half of
+        it, but no more than 256, or `batch_size` if that is more.
 
         Args:
-            resolution: the last one, pixels, 512 at most.
-            first_resolution: where the training starts, pixels.
-            stabilize_kimg, fade_kimg: as for the class.
-
-        Returns:
-            GrowthSchedule.
-
-        Raises:
-            ValueError: as for the class, or `resolution` is over 512.
-        """
-        largest = max(LARGE_GPU_BATCH_SIZES)
-        if resolution > largest:
-            raise ValueError(f"GrowthSchedule.for_large_gpu: resolution must be at most {largest} ({resolution}); use `scaled_to` above")
-        batch_sizes = {r: LARGE_GPU_BATCH_SIZES[r] for r in _resolutions(first_resolution, resolution)}
-        return cls(batch_sizes, stabilize_kimg=stabilize_kimg, fade_kimg=fade_kimg)
-
-    @classmethod
-    def scaled_to(
-        cls,
-        resolution: int,
-        batch_size: int,
-        *,
-        first_resolution: int = 4,
-        largest_batch: int = 256,
-        stabilize_kimg: float = 800.0,
-        fade_kimg: float = 800.0,
-    ) -> GrowthSchedule:
-        """The schedule for a machine that takes `batch_size` images at the last resolution: twice as many at each halving.
-
-        Args:
-            resolution: the last one, pixels.
+            resolution: the last one, pixels, a power of two from 4 on.
             batch_size: images of a step there.
-            first_resolution: where the training starts, pixels.
-            largest_batch: most images of a step, unless `batch_size` is more.
             stabilize_kimg, fade_kimg: as for the class.
 
         Returns:
@@ -126,8 +93,8 @@ class GrowthSchedule:
         Raises:
             ValueError: as for the class.
         """
-        largest = max(batch_size, largest_batch)
-        batch_sizes = {r: min(batch_size * (resolution // r), largest) for r in _resolutions(first_resolution, resolution)}
+        largest = max(batch_size, max(LARGE_GPU_BATCH_SIZES.values()))
+        batch_sizes = {r: min(batch_size * (resolution // r), largest) for r in _resolutions(resolution)}
         return cls(batch_sizes, stabilize_kimg=stabilize_kimg, fade_kimg=fade_kimg)
 
     @property
@@ -161,24 +128,6 @@ class GrowthSchedule:
         alpha = 1.0 if level == 0 or seen >= fade else (seen + 1) / fade
         return Stage(resolution, alpha, self.batch_sizes[resolution], self.lr_factors.get(resolution, 1.0))
 
-    def next_change(self, images: int) -> int | None:
-        """Where the next phase begins: a fade-in, or the training after one.
-
-        Args:
-            images: real images seen, 0 or more.
-
-        Returns:
-            The position of its first image, above `images`; None in the last phase.
-
-        Raises:
-            ValueError: `images` is negative.
-        """
-        level, seen = self._locate(images)
-        fade = self._images(self.fade_kimg) if level else 0
-        if seen < fade:
-            return images - seen + fade
-        return None if level == len(self.batch_sizes) - 1 else images - seen + fade + self._images(self.stabilize_kimg)
-
     def _locate(self, images: int) -> tuple[int, int]:
         """The number of the resolution and the images seen at it."""
         if images < 0:
@@ -196,6 +145,24 @@ class GrowthSchedule:
     @staticmethod
     def _images(kimg: float) -> int:
         return round(kimg * 1000)
+
+
+def large_gpu_batch_sizes(resolution: int, processes: int) -> dict[int, int]:
+    """Images of a step, over all processes, that a large GPU takes: 256, 256, 128, 128, 48, 22, 10, 4 from 4 to 512 pixels, 4 above.
+
+    Args:
+        resolution: the last one, pixels, a power of two from 4 on.
+        processes: their number, of which each size is made a multiple.
+
+    Returns:
+        {resolution: images}, ascending.
+
+    Raises:
+        ValueError: `resolution` is no power of two from 4 on.
+    """
+    smallest = min(LARGE_GPU_BATCH_SIZES.values())
+    sizes = {r: LARGE_GPU_BATCH_SIZES.get(r, smallest) for r in _resolutions(resolution)}
+    return {r: -(-size // processes) * processes for r, size in sizes.items()}
 
 
 def parse_per_resolution(text: str, kind: type[int] | type[float], option: str) -> dict[int, int] | dict[int, float]:
@@ -264,7 +231,7 @@ def _is_resolution(value: int) -> bool:
     return value >= 4 and value & (value - 1) == 0
 
 
-def _resolutions(first: int, last: int) -> list[int]:
-    if not _is_resolution(first) or not _is_resolution(last) or first > last:
-        raise ValueError(f"GrowthSchedule: resolutions must be powers of two, 4 <= first_resolution <= resolution ({first}, {last})")
-    return [first << k for k in range(last.bit_length() - first.bit_length() + 1)]
+def _resolutions(last: int) -> list[int]:
+    if not _is_resolution(last):
+        raise ValueError(f"GrowthSchedule: resolution must be a power of two from 4 on ({last})")
+    return [2**i for i in range(2, last.bit_length())]

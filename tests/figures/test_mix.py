@@ -86,5 +86,5 @@ def test_refuses_a_network_without_codes():
     class Plain(nn.Module):
         num_ws = 1
 
-    with pytest.raises(ValueError, match=r"^mean_w: G must have a mapping network, which Plain has not \(num_ws is 1\)"):
+    with pytest.raises(ValueError, match=r"^truncation: G must have a mapping network; a ProGAN has none \(num_ws is 1\)"):
         mix(Plain(), [0], [1])

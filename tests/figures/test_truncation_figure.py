@@ -39,7 +39,7 @@ def test_rejects(make_generator):
 
     G = make_generator(4)
     for call, message in [
-        (lambda: truncation(Plain(), [0]), r"mean_w: G must have a mapping network, which Plain has not .*"),
+        (lambda: truncation(Plain(), [0]), r"truncation: G must have a mapping network; a ProGAN has none .*"),
         (lambda: truncation(G, [0], []), r"truncation: psis must hold at least one number \(got none\)"),
         (lambda: truncation(G, [0], [float("inf")]), r"truncate: truncation_psi must be finite \(got inf\)"),
     ]:

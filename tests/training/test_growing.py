@@ -9,6 +9,7 @@ import torch
 
 from stylegan_ops.data import ImageDataset, prepare, training_loader
 from stylegan_ops.training import GrowthSchedule, Stage, fade_reals, parse_per_resolution
+from stylegan_ops.training.growing import large_gpu_batch_sizes
 
 SCHEDULES = {
     "even": GrowthSchedule({4: 16, 8: 8, 16: 8, 32: 4}, stabilize_kimg=0.096, fade_kimg=0.064),
@@ -40,13 +41,6 @@ def test_stage_of_every_image(schedule):
     for position, (resolution, _, alpha) in enumerate(enumerated(schedule)):
         expected = Stage(resolution, alpha, schedule.batch_sizes[resolution], schedule.lr_factors.get(resolution, 1.0))
         assert schedule.stage_at(position) == expected, position
-
-
-def test_next_change_of_every_image(schedule):
-    phases = [image[:2] for image in enumerated(schedule)]
-    for position, phase in enumerate(phases):
-        rest = range(position, len(phases))
-        assert schedule.next_change(position) == next((p for p in rest if phases[p] != phase), None), position
 
 
 def walk(schedule: GrowthSchedule, images: int, end: int) -> list[tuple[int, Stage]]:
@@ -86,16 +80,18 @@ def test_a_step_across_a_boundary_keeps_the_stage_of_its_first_image():
 
 
 def test_defaults():
-    large = GrowthSchedule.for_large_gpu(512)
-    assert large.resolutions == (4, 8, 16, 32, 64, 128, 256, 512)
-    assert tuple(large.batch_sizes.values()) == (256, 256, 128, 128, 48, 22, 10, 4)
-    assert (large.stabilize_kimg, large.fade_kimg) == (800, 800)
-    assert large.stage_at(799_999).resolution == 4 and large.stage_at(800_000) == Stage(8, 1 / 800_000, 256, 1.0)
-    assert GrowthSchedule.for_large_gpu(64, first_resolution=16).batch_sizes == {16: 128, 32: 128, 64: 48}
-    assert GrowthSchedule.scaled_to(64, 16).batch_sizes == {4: 256, 8: 128, 16: 64, 32: 32, 64: 16}
-    assert GrowthSchedule.scaled_to(64, 16, first_resolution=8, largest_batch=40).batch_sizes == {8: 40, 16: 40, 32: 32, 64: 16}
-    assert GrowthSchedule.scaled_to(8, 64, largest_batch=32, fade_kimg=1).batch_sizes == {4: 64, 8: 64}
-    assert large.with_batch_sizes({512: 8}).batch_sizes == {**large.batch_sizes, 512: 8} and large.batch_sizes[512] == 4
+    schedule = GrowthSchedule.scaled_to(64, 16)
+    assert schedule.batch_sizes == {4: 256, 8: 128, 16: 64, 32: 32, 64: 16} and schedule.resolutions == (4, 8, 16, 32, 64)
+    assert (schedule.stabilize_kimg, schedule.fade_kimg) == (800, 800)
+    assert schedule.stage_at(799_999).resolution == 4 and schedule.stage_at(800_000) == Stage(8, 1 / 800_000, 128, 1.0)
+    assert GrowthSchedule.scaled_to(16, 512).batch_sizes == {4: 512, 8: 512, 16: 512}
+    assert schedule.with_batch_sizes({64: 8}).batch_sizes == {**schedule.batch_sizes, 64: 8} and schedule.batch_sizes[64] == 16
+
+
+def test_batches_of_a_large_gpu():
+    assert large_gpu_batch_sizes(512, 1) == dict(zip((4, 8, 16, 32, 64, 128, 256, 512), (256, 256, 128, 128, 48, 22, 10, 4), strict=True))
+    assert large_gpu_batch_sizes(1024, 1)[1024] == 4
+    assert large_gpu_batch_sizes(256, 4) == {4: 256, 8: 256, 16: 128, 32: 128, 64: 48, 128: 24, 256: 12}
 
 
 def test_order_of_the_keys_does_not_matter():
@@ -116,13 +112,10 @@ def test_order_of_the_keys_does_not_matter():
         (lambda: GrowthSchedule({4: 8}, {8: 1.0}), r"lr_factors must be of 4 pixels \(8\)"),
         (lambda: GrowthSchedule({4: 8}, stabilize_kimg=0), r"stabilize_kimg must be at least 0.001, one image \(0\)"),
         (lambda: GrowthSchedule({4: 8}, fade_kimg=-1), r"fade_kimg must be at least 0 \(-1\)"),
-        (lambda: GrowthSchedule.for_large_gpu(1024), r"for_large_gpu: resolution must be at most 512 \(1024\)"),
-        (lambda: GrowthSchedule.for_large_gpu(96), r"4 <= first_resolution <= resolution \(4, 96\)"),
-        (lambda: GrowthSchedule.scaled_to(8, 4, first_resolution=16), r"4 <= first_resolution <= resolution \(16, 8\)"),
+        (lambda: GrowthSchedule.scaled_to(96, 4), r"resolution must be a power of two from 4 on \(96\)"),
         (lambda: GrowthSchedule.scaled_to(8, 0), "batch_sizes must be above 0"),
         (lambda: GrowthSchedule({4: 8, 8: 4}).with_batch_sizes({16: 2}), r"batch_sizes must be of 4, 8 pixels \(16\)"),
         (lambda: GrowthSchedule({4: 8}).stage_at(-1), r"images must be at least 0 \(-1\)"),
-        (lambda: GrowthSchedule({4: 8}).next_change(-1), r"images must be at least 0 \(-1\)"),
     ],
 )
 def test_rejects(make, message):
