@@ -27,10 +27,12 @@ def load_network(checkpoint: str) -> tuple[str, nn.Module]:
     """Path of a checkpoint (the newest one, for the folder of a run) and its averaged generator, on the GPU where there is one."""
     import torch
 
-    from stylegan_ops.training import latest_checkpoint, load_generator
+    from stylegan_ops.checkpoints import load_any
+    from stylegan_ops.training import latest_checkpoint
 
     path = str(latest_checkpoint(checkpoint)) if Path(checkpoint).is_dir() else checkpoint
-    return path, load_generator(path, "cuda" if torch.cuda.is_available() else "cpu")
+    networks, _ = load_any(path, "cuda" if torch.cuda.is_available() else "cpu", only_generator=True)
+    return path, next(iter(networks.values()))
 
 
 def write_result(result: dict[str, Any], path: str | None) -> None:

@@ -86,12 +86,14 @@ def reported() -> Iterator[None]:
 
 
 def open_generator(checkpoint: str, class_index: int | None = None) -> Generator:
-    """Load the averaged generator of a checkpoint, or of the newest one of a run's folder, and check the class for it."""
-    from stylegan_ops.training import latest_checkpoint, load_generator
+    """Load the averaged generator of a checkpoint of any layout, or of the newest one of a run's folder, and check the class for it."""
+    from stylegan_ops.checkpoints import load_any
+    from stylegan_ops.training import latest_checkpoint
 
     keep_freed_memory()
     path = latest_checkpoint(checkpoint) if Path(checkpoint).is_dir() else checkpoint
-    G = load_generator(path, best_device())
+    networks, _ = load_any(path, best_device(), only_generator=True)
+    (G,) = networks.values()
     check_class(G, class_index)
     return G
 
