@@ -3,6 +3,7 @@
 import math
 
 import layouts
+import numpy as np
 import pytest
 import torch
 from layouts import LAYERS, W_DIM
@@ -292,5 +293,12 @@ def test_layouts_that_are_refused_with_a_reason(tmp_path):
         load(tmp_path / "a", {"GAN": {"G.initial_block": torch.ones(1)}, "version": "1.9.0"})
     with pytest.raises(CheckpointError, match="a discriminator, of which this layout is known by its generators alone"):
         load(tmp_path / "a", {"final_block.conv.weight": torch.ones(1)})
+    data = layouts.tensorflow_pickle(
+        f"open({str(tmp_path / 'mark')!r}, 'w')", [("lod", np.float32(0)), ("weight", np.ones((3, 3, 2, 2), "f4"))]
+    )
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(CheckpointError, match="a TensorFlow pickle of NVlabs, the names of whose variables are not known here"):
+        load_any(tmp_path / "a")
+    assert not (tmp_path / "mark").exists()
     with pytest.raises(CheckpointError, match="none of those known, a, b"):
         load(tmp_path / "a", {"a": 1, "b": torch.ones(1)})
