@@ -45,7 +45,7 @@ endif
 	@mkdir -p $(@D) && touch $@
 
 $(STAMP)-build: $(STAMP)-env $(SOURCES)
-	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[train,demo,figures,test]'
+	$(BIN)python -m pip install --quiet --no-build-isolation -e '.[train,demo,figures,checkpoints,test]'
 	@touch $@
 
 # The extra's tools alone: installing the package with it would build once more.

@@ -1,7 +1,9 @@
 """The layout of the published StyleGAN generators in PyTorch, `karras2019stylegan-ffhq-1024x1024-generator.pt` for one.
 
 116 tensors at 1024x1024: a mapping network, the blocks of two convolutions, and the last toRGB. Its file has neither w_avg nor the noise
-of `noise_mode="const"`. Both directions rename, and drop or add dimensions of length 1; no value changes.
+of `noise_mode="const"`. Both directions rename, and drop or add dimensions of length 1. From 128x128 on the published network upsamples
+inside a transposed convolution, which runs through its weights the other way round than the convolution behind an upsampling does that
+it uses below: these weights are flipped.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ def from_karras2019(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.T
         state_dict: tensors by the names `mapping.dense{i}.*`, `blocks.{r}x{r}.*` and `torgb.*`, of any resolution.
 
     Returns:
-        All parameters and the blurs of such a Generator, the same memory; its other buffers (the noise of "const", w_avg, filters) keep
-        what they are built with.
+        All parameters and the blurs of such a Generator, the same memory where nothing is flipped; its other buffers (the noise of
+        "const", w_avg, filters) keep what they are built with.
 
     Raises:
         ValueError: a name is missing or is not of this layout, or a shape does not fit the others.
@@ -35,7 +37,7 @@ def from_karras2019(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.T
     for theirs, shape in _shapes(state_dict, channels).items():
         if tuple(state_dict[theirs].shape) != shape:
             raise ValueError(f"from_karras2019: {theirs} must have shape {shape} (got shape {tuple(state_dict[theirs].shape)})")
-    return {ours: _without_leading_ones(theirs, state_dict[theirs]) for theirs, ours in names.items()}
+    return {ours: _turned(theirs, _without_leading_ones(theirs, state_dict[theirs])) for theirs, ours in names.items()}
 
 
 def to_karras2019(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -46,7 +48,7 @@ def to_karras2019(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
             place for is left out: noise, w_avg, the toRGBs below the last.
 
     Returns:
-        The tensors by their published names, the same memory.
+        The tensors by their published names, the same memory where nothing is flipped.
 
     Raises:
         ValueError: a name is missing or belongs to a generator of another form.
@@ -55,7 +57,17 @@ def to_karras2019(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
     left_out = re.compile(r"mapping\.w_avg|.*\.noise_const|synthesis\.torgb\d+\..*|synthesis\.(up\d+\.)?conv\d*\.resample_filter")
     wanted = set(names.values())
     _check_names("to_karras2019", [name for name in state_dict if name in wanted or not left_out.fullmatch(name)], names.values())
-    return {theirs: _with_leading_ones(theirs, state_dict[ours]) for theirs, ours in names.items()}
+    return {theirs: _turned(theirs, _with_leading_ones(theirs, state_dict[ours])) for theirs, ours in names.items()}
+
+
+def is_fused(r: int) -> bool:
+    """Whether the published network upsamples to this resolution inside a transposed convolution."""
+    return r >= 128
+
+
+def _turned(theirs: str, x: torch.Tensor) -> torch.Tensor:
+    found = re.fullmatch(r"blocks\.(\d+)x\d+\.conv0_up\.weight", theirs)
+    return x.flip(2, 3) if found and is_fused(int(found[1])) else x
 
 
 def _last_conv(r: int) -> str:

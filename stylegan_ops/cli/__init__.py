@@ -12,6 +12,8 @@ COMMANDS = {
     "generate": "Draw images from a trained generator.",
     "mix": "Mix the styles of two sets of images.",
     "truncation": "Draw images at several strengths of the truncation.",
+    "convert": "Write a checkpoint in another layout.",
+    "inspect": "Say what a checkpoint of any layout holds.",
     "contributions": "Measure what each resolution adds to the picture over a run.",
     "droplets": "Show what a spike does to AdaIN and not to demodulation.",
     "kid": "Measure how far generated images are from a data set (KID over VGG16).",

@@ -34,7 +34,7 @@ _BATCH = 16
 def command(
     checkpoint: str, out: str, seeds: list[int], truncation: float | None, class_index: int | None, noise_mode: str, grid: bool
 ) -> None:
-    """Draw images from the averaged generator of CHECKPOINT, a file written by `stylegan-ops train` or the folder of a run.
+    """Draw images from the averaged generator of CHECKPOINT, a file of any layout that `stylegan-ops inspect` knows or the folder of a run.
 
     A seed gives the same image alone and among others, up to rounding.
 

@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Kernel inception distance over VGG16 between the averaged generator of CHECKPOINT and the images of DATA.
 
-    CHECKPOINT is a file written by `stylegan-ops train` or the folder of a run, DATA a zip or folder written by `stylegan-ops dataset`.
+    CHECKPOINT is a file that `stylegan-ops inspect` knows or the folder of a run, DATA a zip or folder written by `stylegan-ops dataset`.
     Features are those of VGG16's last convolution, averaged over the pixels, of images resized to DATA's resolution, but from 64 to 224
     pixels. Less is better; 0 is the mean for equal distributions. Compare it with no KID over another network.
 

@@ -26,7 +26,7 @@ from .options import CHECKPOINT, CLASS, Finite, PngFile, Seeds, open_generator, 
 def command(
     checkpoint: str, out: Path, rows: list[int], columns: list[int], layers: str, truncation: float, class_index: int | None
 ) -> None:
-    """Mix the styles of two sets of images from CHECKPOINT, a file written by `stylegan-ops train` or the folder of a run.
+    """Mix the styles of two sets of images from CHECKPOINT, a file that `stylegan-ops inspect` knows or the folder of a run.
 
     The first row and column of a matrix show the sources. Every other image has its column's codes in the layers named above the
     matrix, and its row's codes in all others.

@@ -91,11 +91,12 @@ def newest(checkpoint: str) -> str:
 
 
 def open_generator(checkpoint: str, class_index: int | None = None) -> nn.Module:
-    """Load the averaged generator of a checkpoint, or of the newest one of a run's folder, and check the class for it."""
-    from stylegan_ops.training import load_generator
+    """Load the averaged generator of a checkpoint of any layout, or of the newest one of a run's folder, and check the class for it."""
+    from stylegan_ops.checkpoints import load_any
 
     keep_freed_memory()
-    G = load_generator(newest(checkpoint), best_device())
+    networks, _ = load_any(newest(checkpoint), best_device(), only_generator=True)
+    (G,) = networks.values()
     check_class(G, class_index)
     return G
 

@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Perceptual path length, over LPIPS with VGG16, of the averaged generator of CHECKPOINT.
 
-    CHECKPOINT is a file written by `stylegan-ops train` or the folder of a run. The distance of two images a step of 1e-4 apart on a path
+    CHECKPOINT is a file that `stylegan-ops inspect` knows or the folder of a run. The distance of two images a step of 1e-4 apart on a path
     between two latents, divided by the square of the step; its mean without the lowest and highest 1 % of the paths. Less is smoother.
 
     \b

@@ -32,7 +32,7 @@ class Psis(click.ParamType):
 )
 @CLASS
 def command(checkpoint: str, out: Path, seeds: list[int], psis: list[float], class_index: int | None) -> None:
-    """Truncate images from CHECKPOINT, a file written by `stylegan-ops train` or the folder of a run.
+    """Truncate images from CHECKPOINT, a file of any layout that `stylegan-ops inspect` knows or the folder of a run.
 
     The average is the running mean of w that the network carries; where it carries none, it is estimated over 10,000 codes.
 

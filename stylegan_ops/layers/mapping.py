@@ -26,6 +26,7 @@ class MappingLayers(nn.Module):
         lr_multiplier: learning rate of the fully connected layers relative to the network's other layers.
         activation: their activation.
         he_gain: see `EqualizedLinear`.
+        norm_eps: of step 1.
 
     Parameters:
         embed: EqualizedLinear(c_dim, w_dim), if c_dim > 0. fc0, fc1, ...: EqualizedLinear(..., w_dim).
@@ -45,6 +46,7 @@ class MappingLayers(nn.Module):
         lr_multiplier: float = 0.01,
         activation: str = "lrelu",
         he_gain: float | None = None,
+        norm_eps: float = 1e-8,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -55,7 +57,7 @@ class MappingLayers(nn.Module):
         self.c_dim = c_dim
         self.w_dim = check_positive_int(owner, "w_dim", w_dim)
         self.num_layers = check_positive_int(owner, "num_layers", num_layers)
-        self.normalize = PixelNorm()
+        self.normalize = PixelNorm(norm_eps)
         features = z_dim
         if c_dim > 0:
             self.embed = EqualizedLinear(c_dim, w_dim)
@@ -110,6 +112,7 @@ class MappingNetwork(MappingLayers):
         w_avg_beta: decay of the running mean per update.
         activation: of the fully connected layers.
         he_gain: see `EqualizedLinear`.
+        norm_eps: of the normalisation of z and of the embedded label.
 
     Buffers:
         w_avg: [w_dim].
@@ -130,9 +133,10 @@ class MappingNetwork(MappingLayers):
         w_avg_beta: float = 0.998,
         activation: str = "lrelu",
         he_gain: float | None = None,
+        norm_eps: float = 1e-8,
     ) -> None:
         check_positive_int("MappingNetwork", "z_dim", z_dim)
-        super().__init__(z_dim, c_dim, w_dim, num_layers, lr_multiplier, activation, he_gain)
+        super().__init__(z_dim, c_dim, w_dim, num_layers, lr_multiplier, activation, he_gain, norm_eps)
         self.num_ws = num_ws
         self.w_avg_beta = w_avg_beta
         self.register_buffer("w_avg", torch.zeros(w_dim))

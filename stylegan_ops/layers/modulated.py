@@ -16,6 +16,7 @@ from .equalized import EqualizedLinear
 from .resampling import Resampling
 
 NOISE_MODES = ("random", "const", "none")
+DEMODULATION_EPS = 1e-8
 
 
 class SynthesisLayer(Resampling):
@@ -38,6 +39,8 @@ class SynthesisLayer(Resampling):
         resample_filter: taps of the filter that `up` uses.
         conv_clamp: clamp the output to +-conv_clamp * gain; None leaves it.
         gain: scale of the output, for branches that are summed.
+        norm_eps: None, for an eps of 1e-8 in step 2; or a number, the eps for weights scaled by `1 / sqrt(I K^2)`, as some networks scale
+            them before they demodulate: `eps = norm_eps I K^2` here.
 
     Parameters:
         weight: [O, I, K, K]. bias: [O]. noise_strength: scalar, starts at 0. affine: EqualizedLinear(w_dim, I).
@@ -61,9 +64,11 @@ class SynthesisLayer(Resampling):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
         gain: float = 1,
+        norm_eps: float | None = None,
     ) -> None:
         super().__init__(resample_filter)
         self.resolution = resolution
+        self.eps = DEMODULATION_EPS if norm_eps is None else norm_eps * in_channels * kernel_size**2
         self.up = up
         self.padding = kernel_size // 2
         self.act_gain = ACTIVATIONS["lrelu"].gain * gain
@@ -112,6 +117,7 @@ class SynthesisLayer(Resampling):
             self.styles(w),
             noise=noise,
             noise_strength=None if noise is None else self.noise_strength,
+            eps=self.eps,
             up=self.up,
             padding=self.padding,
             resample_filter=self.resample_filter if self.up > 1 else None,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..ops._demodulation import LayerStyle, NetworkStyles
 from ..ops._frozen import Stamp
 from .equalized import EqualizedLinear
-from .modulated import SynthesisLayer, ToRGB
+from .modulated import DEMODULATION_EPS, SynthesisLayer, ToRGB
 
 # What is made of a network's weights, and their state then.
 _prepared: WeakKeyDictionary[nn.Module, tuple[Stamp, dict]] = WeakKeyDictionary()
@@ -67,10 +67,11 @@ def network_styles(
 
 
 def _is_plain(layer: SynthesisLayer | ToRGB) -> bool:
-    """Whether nobody looks at what the layer is given, or changes its styles, as hooks do that edit images."""
+    """Whether nobody looks at what the layer is given, or changes its styles, as hooks do that edit images; and its eps is the usual."""
     affine = layer.affine
     is_ours = type(layer) in (SynthesisLayer, ToRGB) and type(affine) is EqualizedLinear
-    return is_ours and not (layer._forward_pre_hooks or affine._forward_pre_hooks or affine._forward_hooks)
+    is_usual = not isinstance(layer, SynthesisLayer) or layer.eps == DEMODULATION_EPS
+    return is_ours and is_usual and not (layer._forward_pre_hooks or affine._forward_pre_hooks or affine._forward_hooks)
 
 
 def _prepare(layers, which, is_bounded):
@@ -84,5 +85,5 @@ def _prepare(layers, which, is_bounded):
         matrices.append(F.pad(layer.affine.weight.to(dtype).t() * (layer.affine.weight_gain * gain), behind))
         vectors.append(F.pad(layer.affine.bias.to(dtype)[None] * (layer.affine.bias_gain * gain), behind))
     demodulates = [isinstance(layer, SynthesisLayer) for layer in layers]
-    make = NetworkStyles([layer.weight for layer in layers], demodulates, dtype, is_bounded, 1e-8)
+    make = NetworkStyles([layer.weight for layer in layers], demodulates, dtype, is_bounded, DEMODULATION_EPS)
     return torch.tensor(which, device=device), torch.stack(matrices), torch.stack(vectors), make

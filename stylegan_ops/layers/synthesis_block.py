@@ -30,6 +30,7 @@ class SynthesisBlock(Resampling):
         residual: the block adds a skip connection around its convolutions.
         conv_clamp: clamp the layers' outputs to +-conv_clamp; None leaves them.
         resample_filter: taps of the upsampling filter.
+        norm_eps: see `SynthesisLayer`.
     """
 
     def __init__(
@@ -43,13 +44,14 @@ class SynthesisBlock(Resampling):
         residual: bool,
         conv_clamp: float | None,
         resample_filter: Sequence[float],
+        norm_eps: float | None = None,
     ) -> None:
         super().__init__(resample_filter)
         self.has_torgb = has_torgb
         self.residual = residual and in_channels > 0
         self.num_convs = 1 if in_channels == 0 else 2
         gain = BRANCH_GAIN if self.residual else 1
-        common = {"resample_filter": resample_filter, "conv_clamp": conv_clamp}
+        common = {"resample_filter": resample_filter, "conv_clamp": conv_clamp, "norm_eps": norm_eps}
         if in_channels == 0:
             # The constant replaces the latent input (Karras et al. 2019, section 2).
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..layers import DiscriminatorBlock, DiscriminatorEpilogue, LayerStyle, MappingLayers, MappingNetwork, SynthesisBlock, network_styles
-from ..layers._checks import check_choice, check_int, check_labels, check_positive_int, check_shape
+from ..layers._checks import check_choice, check_int, check_labels, check_positive_int, check_real, check_shape
 from ..layers.growth import halve
 from ._shape import channels_of, plain, project
 
@@ -37,6 +37,7 @@ class SynthesisNetwork(nn.Module):
         architecture: "orig" (plain), "skip" (figure 7 b), "resnet" (figure 7 c) or "msg" (MSG-GAN, figure 7 a).
         conv_clamp: clamp the layers' outputs to +-conv_clamp; None leaves them.
         resample_filter: taps of the upsampling filter.
+        norm_eps: see `SynthesisLayer`.
 
     Raises:
         ValueError, TypeError: for arguments outside these rules.
@@ -54,9 +55,12 @@ class SynthesisNetwork(nn.Module):
         architecture: str = "skip",
         conv_clamp: float | None = None,
         resample_filter: Sequence[float] = (1, 3, 3, 1),
+        norm_eps: float | None = None,
     ) -> None:
         super().__init__()
         channels = channels_of("SynthesisNetwork", img_resolution, channel_base, channel_max)
+        if norm_eps is not None and not check_real("SynthesisNetwork", "norm_eps", norm_eps) > 0:
+            raise ValueError(f"SynthesisNetwork: norm_eps must be None or above 0 (got {norm_eps})")
         check_choice("SynthesisNetwork", "architecture", architecture, ARCHITECTURES)
         self.w_dim = w_dim = check_positive_int("SynthesisNetwork", "w_dim", w_dim)
         self.img_resolution = img_resolution
@@ -67,7 +71,8 @@ class SynthesisNetwork(nn.Module):
         for r, out_channels in channels.items():
             has_torgb = architecture in ("skip", "msg") or r == img_resolution
             residual = architecture == "resnet"
-            block = SynthesisBlock(in_channels, out_channels, w_dim, r, img_channels, has_torgb, residual, conv_clamp, resample_filter)
+            options = (has_torgb, residual, conv_clamp, resample_filter, norm_eps)
+            block = SynthesisBlock(in_channels, out_channels, w_dim, r, img_channels, *options)
             self.add_module(f"b{r}", block)
             in_channels = out_channels
         # One w per convolution; a block's toRGB shares its w with the next block's first convolution, so the last one adds one.
@@ -132,6 +137,8 @@ class Generator(nn.Module):
         architecture: "orig" (plain), "skip" (figure 7 b), "resnet" (figure 7 c) or "msg" (MSG-GAN, figure 7 a).
         conv_clamp: clamp the layers' outputs to +-conv_clamp (float16 needs it, for instance 256); None leaves them.
         resample_filter: taps of the upsampling filter.
+        norm_eps: None, for 1e-8 under every root as published; a number for that of a network whose weights are scaled before they are
+            demodulated, see `SynthesisLayer`, and which normalises z with it, too.
 
     Attributes:
         init_kwargs: the arguments as plain JSON values: `Generator(**G.init_kwargs)` builds the same network.
@@ -157,6 +164,7 @@ class Generator(nn.Module):
         architecture: str = "skip",
         conv_clamp: float | None = None,
         resample_filter: Sequence[float] = (1, 3, 3, 1),
+        norm_eps: float | None = None,
     ) -> None:
         super().__init__()
         shape = plain(
@@ -169,6 +177,7 @@ class Generator(nn.Module):
                 "architecture": architecture,
                 "conv_clamp": conv_clamp,
                 "resample_filter": resample_filter,
+                "norm_eps": norm_eps,
             }
         )
         self.init_kwargs = {**shape, **plain({"z_dim": z_dim, "c_dim": c_dim, "num_layers": num_layers})}
@@ -179,7 +188,8 @@ class Generator(nn.Module):
         self.img_channels = img_channels
         self.synthesis = SynthesisNetwork(**shape)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, num_layers)
+        eps = {} if norm_eps is None else {"norm_eps": norm_eps}
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, num_layers, **eps)
 
     def forward(
         self,

@@ -108,13 +108,20 @@ def load_checkpoint(path: str | os.PathLike[str], device: str | torch.device = "
     except Exception as error:  # torch.load has no common error for files that are no checkpoints
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"checkpoint: {str(path)!r} must be an undamaged checkpoint ({reason}){_older(path)}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"checkpoint: {str(path)!r} must have been written by `stylegan-ops train`")
-    if state.get("version") != VERSION:
-        raise CheckpointError(f"checkpoint: {str(path)!r} must have version {VERSION} ({state.get('version')!r})")
-    if missing := KEYS - state.keys():
-        raise CheckpointError(f"checkpoint: {str(path)!r} must hold {', '.join(sorted(missing))}{_older(path)}")
+    if reason := check_state(state):
+        raise CheckpointError(f"checkpoint: {str(path)!r} {reason}{_older(path)}")
     return state
+
+
+def check_state(state: Any) -> str | None:
+    """What a checkpoint's content must be and is not, as the end of a sentence; None where it is right."""
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return "must have been written by `stylegan-ops train`"
+    if state.get("version") != VERSION:
+        return f"must have version {VERSION} ({state.get('version')!r})"
+    if missing := KEYS - state.keys():
+        return f"must hold {', '.join(sorted(missing))}"
+    return None
 
 
 def load_generator(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn.Module:

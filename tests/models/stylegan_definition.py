@@ -3,6 +3,7 @@
 Karras et al. 2019 (arXiv:1812.04948): z is normalised and mapped to w by fully connected layers at a hundredth of the learning rate;
 behind every convolution come noise (a strength for each channel), bias, activation, pixel norm, instance norm and a style
 `(s + 1) x + b`, as far as they are switched on; upsampling repeats every pixel, and a convolution and a blur with zero borders follow.
+The published network has a transposed convolution for the first two of these from 128 pixels on, `transposed_from`.
 A growing network has `torgb.{r}` instead of `torgb`.
 """
 
@@ -31,6 +32,17 @@ def enlarge(x):
     return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
+def spread(x, weight, gain):
+    """Every pixel adds the kernel, four times over, to the image of twice the size."""
+    weight = torch.nn.functional.pad(weight * (gain / math.sqrt(weight[0].numel())), [1] * 4)
+    weight = weight[:, :, 1:, 1:] + weight[:, :, :-1, 1:] + weight[:, :, 1:, :-1] + weight[:, :, :-1, :-1]
+    out = x.new_zeros(x.shape[0], weight.shape[0], 2 * x.shape[2] + 2, 2 * x.shape[3] + 2)
+    for i in range(4):
+        for j in range(4):
+            out[:, :, i : i + 2 * x.shape[2] : 2, j : j + 2 * x.shape[3] : 2] += torch.einsum("oi,nihw->nohw", weight[:, :, i, j], x)
+    return out[:, :, 1:-1, 1:-1]
+
+
 def blur(x, taps):
     """Row by row and column by column, zeros outside."""
     taps = torch.tensor(taps, dtype=x.dtype)
@@ -57,6 +69,7 @@ class Definition:
     instance_norm: bool = True
     blur_filter: Sequence[float] | None = (1, 2, 1)
     eps: float = 1e-8
+    transposed_from: int = 2**30
 
     def mapping(self, z):
         x = pixel_norm(z)
@@ -88,7 +101,8 @@ class Definition:
         for r in (2**k for k in range(2, resolution.bit_length())):
             name = f"blocks.{r}x{r}"
             if r > 4:
-                x = convolve(enlarge(x), self.p[f"{name}.conv0_up.weight"], math.sqrt(2))
+                up = self.p[f"{name}.conv0_up.weight"]
+                x = spread(x, up, math.sqrt(2)) if r >= self.transposed_from else convolve(enlarge(x), up, math.sqrt(2))
                 x = x if self.blur_filter is None else blur(x, self.blur_filter)
                 x = x + self.p[f"{name}.conv0_up.bias"].view(1, -1, 1, 1)
             elif f"{name}.const" in self.p:

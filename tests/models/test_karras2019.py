@@ -9,9 +9,9 @@ from stylegan_ops.checkpoints import from_karras2019, to_karras2019
 from stylegan_ops.models.stylegan import Generator
 
 
-def published(resolution=16, taps=(1, 2, 1)):
+def published(resolution=16, taps=(1, 2, 1), channel_base=64):
     """A file of the published layout, its tensors random and its blurs what they are."""
-    channels = {r: min(64 // r, 8) for r in (4, 8, 16)}
+    channels = {r: min(channel_base // r, 8) for r in (4 << i for i in range(resolution.bit_length() - 2))}
     state = {name: torch.randn(shape) for name, shape in layout(resolution, channels, w_dim=5, taps=len(taps)).items()}
     kernel = torch.tensor(taps, dtype=torch.float32)
     kernel = kernel.outer(kernel) / kernel.sum() ** 2
@@ -42,6 +42,19 @@ def test_a_published_file_gives_the_definitions_pictures():
     z = torch.randn(4, 5)
     expected = D.images(D.mapping(z.double())[:, None].expand(-1, 6, -1), 16)
     torch.testing.assert_close(G(z, noise_mode="const").double(), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+def test_from_128_pixels_on_the_published_network_has_transposed_convolutions():
+    state = published(128, channel_base=256)
+    G = Generator(128, progressive=False, **SIZES | {"z_dim": 5, "num_layers": 8, "channel_base": 256})
+    G.load_state_dict(from_karras2019(state), strict=False)
+    D = Definition({name: value.double() for name, value in state.items()}, {}, transposed_from=128)
+    ws = torch.randn(1, 12, 5)
+    expected = D.images(ws.double(), 128)
+    torch.testing.assert_close(G.synthesis(ws, noise_mode="none").double(), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    back = to_karras2019(G.state_dict())
+    assert set(back) == set(state) and all(torch.equal(back[name], value) for name, value in state.items())
 
 
 def test_there_and_back():

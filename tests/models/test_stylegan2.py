@@ -290,6 +290,8 @@ def test_rejects_bad_arguments(make_networks):
         ]:
             with pytest.raises(ValueError, match=f"^{owner}: {message}$"):
                 network(8, **{"channel_base": 64, "channel_max": 4, **kwargs})
+    with pytest.raises(ValueError, match=r"^SynthesisNetwork: norm_eps must be None or above 0 \(got 0\)$"):
+        Generator(8, channel_max=4, norm_eps=0)
     with pytest.raises(ValueError, match=r"^Discriminator: c_dim must be at least 0 \(got -1\)$"):
         Discriminator(8, c_dim=-1, channel_max=4)
     with pytest.raises(TypeError, match=r"^Discriminator: c_dim must be an integer \(got 1.5\)$"):
