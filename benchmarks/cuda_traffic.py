@@ -24,7 +24,17 @@ from pathlib import Path
 
 import torch
 
-from stylegan_ops import adain, bias_act, conv_epilogue, downsample2d, filter2d, pixel_norm, setup_filter, upsample2d
+from stylegan_ops import (
+    adain,
+    bias_act,
+    conv_epilogue,
+    downsample2d,
+    filter2d,
+    filtered_lrelu,
+    pixel_norm,
+    setup_filter,
+    upsample2d,
+)
 
 SHAPE = (2, 64, 128, 128)
 GOALS = {"bias_act": 14, "bias_act backward": 26, "upfirdn2d up 2": 32, "upfirdn2d down 2": 130}  # instructions per output element
@@ -42,6 +52,7 @@ def calls() -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
     """Names, and calls that return a tensor with as many elements as they are counted for."""
     n, c, h, w = SHAPE
     f = setup_filter([1, 3, 3, 1]).cuda()
+    g = setup_filter([1, 2, 4, 6, 8, 9, 9, 8, 6, 4, 2, 1]).cuda()
     layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
     for (layout, memory_format), dtype in itertools.product(layouts.items(), (torch.float32, torch.float16)):
 
@@ -67,6 +78,8 @@ def calls() -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
             "upfirdn2d filter": lambda x=x: filter2d(x, f),
             "upfirdn2d up 2": lambda x=x: upsample2d(x, f),
             "upfirdn2d down 2": lambda x=x: downsample2d(x, f),
+            "filtered_lrelu": lambda x=x, b=b: filtered_lrelu(x, g, g, b, 2, 2, 11),
+            "filtered_lrelu backward": gradient(lambda x, b: filtered_lrelu(x, g, g, b, 2, 2, 11), image(), b.clone()),
         }
         for name, call in forms.items():
             yield f"{name}, {str(dtype).removeprefix('torch.')} {layout}", call

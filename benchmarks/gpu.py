@@ -30,7 +30,7 @@ import torch
 from gpu_timing import DTYPES, median_seconds, relative_error
 
 import stylegan_ops
-from stylegan_ops import adain, bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d
+from stylegan_ops import adain, bias_act, conv_epilogue, filtered_lrelu, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d
 
 LAYERS = [(4, 512), (16, 512), (64, 512), (128, 256), (256, 128), (512, 64), (1024, 32)]  # resolution, channels
 TINY_LAYERS = [(4, 16), (8, 8)]
@@ -56,6 +56,7 @@ def filtered(x: torch.Tensor, f: torch.Tensor, impl: str, **kwargs: object) -> t
 
 def ops(device: str) -> dict[str, Op]:
     f = setup_filter([1, 3, 3, 1]).to(device)
+    low_pass = setup_filter([1, 2, 4, 6, 8, 9, 9, 8, 6, 4, 2, 1]).to(device)
 
     def layer(x, weight, styles, noise, bias, impl, **kwargs):
         resampling = {"resample_filter": f.to(x.device), **kwargs}
@@ -66,6 +67,10 @@ def ops(device: str) -> dict[str, Op]:
 
     def normalised(x, scale, shift, noise, bias, impl):
         return adain(x, scale, shift, noise, None, bias, "lrelu", impl=impl)
+
+    def alias_free(x, b, impl):
+        g = low_pass.to(x.device)
+        return filtered_lrelu(x, g, g, b, 2, 2, 11, clamp=256, impl=impl)
 
     def resample(x, impl, **kwargs):
         return filtered(x, f.to(x.device), impl, **kwargs)
@@ -84,6 +89,7 @@ def ops(device: str) -> dict[str, Op]:
         "upfirdn2d filter": Op(functools.partial(resample, **SAME), image, 2),
         "upfirdn2d up 2": Op(functools.partial(resample, **UP), image, 5),
         "upfirdn2d down 2": Op(functools.partial(resample, **DOWN), image, 1.25),
+        "filtered_lrelu": Op(alias_free, lambda n, c, r: [(n, c, r, r), (c,)], 2),
         "modulated_conv2d": Op(layer, conv),
         "modulated_conv2d up 2": Op(functools.partial(layer, up=2, flip_weight=False), functools.partial(conv, up=2), pixels=1),
     }

@@ -25,6 +25,12 @@ STABLE_TORCH_LIBRARY(stylegan_ops, m) {
       "conv_epilogue_backward(Tensor dout, Tensor? ref, Tensor? y, Tensor? scale, Tensor? noise, Tensor? "
       "noise_strength, Tensor? bias, int act, float alpha, float gain, float clamp, int wants)"
       " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "filtered_lrelu(Tensor x, Tensor fu, Tensor fd, Tensor? b, int up, int down, int[4] padding, float gain, float "
+      "slope, float clamp, bool flip_filter) -> Tensor");
+  m.def(
+      "filtered_lrelu_gradient(Tensor v, Tensor x, Tensor fu, Tensor fd, Tensor? b, int up, int down, int[4] padding, "
+      "float gain, float slope, float clamp, bool flip_filter, bool adjoint) -> Tensor");
   m.def("modulated_conv2d_demodulation(Tensor weight, Tensor styles, float eps) -> Tensor");
   m.def(
       "modulated_conv2d_styles(Tensor styles, Tensor roots, Tensor? factors, int[] in_channels, int[] out_channels, "

@@ -8,17 +8,11 @@
 // do not depend on where the work is divided.
 #pragma once
 
+#include "fir_rows.h"
 #include "lanes.h"
-#include "ops/upfirdn2d.h"
 
 STYLEGAN_OPS_BEGIN_VARIANT
 namespace {
-
-// What stands behind the filter where nothing does.
-struct NoEpilogue {
-  template <typename A>
-  void operator()(A*, int64_t, int64_t, int64_t) const {}
-};
 
 template <typename T, int UP, int DOWN>
 class FourTaps {

@@ -38,6 +38,8 @@ struct Upfirdn2dParams {
   const Phases* phases;         // the input as a transposed convolution left it, in place of x; channels_last only
   const FusedConvParams* conv;  // the transposed convolution that makes it, in place of x; launch_conv_blur's alone
   const EpilogueOperands* epilogue;  // what stands behind the filter, or null
+  const void* bias;  // [channels], added to x's pixels before the filter, or null; filtered_lrelu's alone
+  int64_t channels;  // of the bias
   DType dtype;
 };
 

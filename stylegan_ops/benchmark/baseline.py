@@ -87,6 +87,21 @@ def upsample(image: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
     return F.conv_transpose2d(image, kernel, stride=2, padding=1, groups=image.shape[1])
 
 
+def filtered_lrelu(x: torch.Tensor, b: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+    """Up 2 and down 2 by a separable filter [12] along one axis after the other, as depthwise convolutions; the fine image in memory."""
+    c, k = x.shape[1], len(taps)
+    z = x + b.to(x.dtype)[:, None, None]
+    for axis in ((1, 1, k, 1), (1, 1, 1, k)):
+        along = tuple(1 + (n > 1) for n in axis[2:])
+        kernel = (taps * 2).to(x.dtype).reshape(axis).expand(c, -1, -1, -1)
+        z = F.conv_transpose2d(z, kernel, stride=along, groups=c)
+    z = F.leaky_relu(z, 0.2) * SQRT2
+    for axis in ((1, 1, k, 1), (1, 1, 1, k)):
+        along = tuple(1 + (n > 1) for n in axis[2:])
+        z = F.conv2d(z, taps.to(x.dtype).reshape(axis).expand(c, -1, -1, -1), stride=along, groups=c)
+    return z
+
+
 def modulated_weights(weight: torch.Tensor, styles: torch.Tensor, demodulate: bool = True) -> torch.Tensor:
     """One set of weights per sample, [N, O, I, K, K] (Karras et al. 2020, arXiv:1912.04958, equations 1 and 3)."""
     w = weight * styles[:, None, :, None, None]

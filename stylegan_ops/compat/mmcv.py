@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from .. import ops
-from ._filtered_lrelu import filtered_lrelu as _filtered_lrelu
 from ._install import Installer
 from .nvlabs import conv2d_gradfix
 from .nvlabs.conv2d_gradfix import conv2d, conv_transpose2d
@@ -114,7 +113,7 @@ def filtered_lrelu(
 ) -> torch.Tensor:
     """Bias, upsampling, leaky ReLU times gain with clamp, downsampling: `stylegan_ops.compat.nvlabs.filtered_lrelu`."""
     choice = _impl(use_custom_op)
-    return _filtered_lrelu(input, filter_up, filter_down, bias, up, down, padding, gain, slope, clamp, flip_filter, choice)
+    return ops.filtered_lrelu(input, filter_up, filter_down, bias, up, down, padding, gain, slope, clamp, flip_filter, impl=choice)
 
 
 def fused_bias_leakyrelu(input: torch.Tensor, bias: torch.Tensor, negative_slope: float = 0.2, scale: float = 2**0.5) -> torch.Tensor:

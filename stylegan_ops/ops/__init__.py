@@ -5,11 +5,12 @@ from ._registry import cpu_variant
 from .adain import adain
 from .bias_act import bias_act
 from .conv_epilogue import conv_epilogue
+from .filtered_lrelu import filtered_lrelu
 from .modulated_conv2d import modulated_conv2d
 from .pixel_norm import pixel_norm
 from .upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
-NAMES = ("adain", "bias_act", "conv_epilogue", "modulated_conv2d", "pixel_norm", "upfirdn2d")
+NAMES = ("adain", "bias_act", "conv_epilogue", "filtered_lrelu", "modulated_conv2d", "pixel_norm", "upfirdn2d")
 
 __all__ = [
     "NAMES",
@@ -20,6 +21,7 @@ __all__ = [
     "cpu_variant",
     "downsample2d",
     "filter2d",
+    "filtered_lrelu",
     "modulated_conv2d",
     "pixel_norm",
     "setup_filter",

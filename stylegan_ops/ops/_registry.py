@@ -21,7 +21,9 @@ def native(name: str) -> Callable:
 
 def register(name: str, *, fake: Callable, backward: Callable, setup_context: Callable | None = None) -> None:
     """Registers the fake and the derivative of a compiled operator. Every operator has both: without a derivative it would silently cut the
-    graph of a second derivative."""
+    graph of a second derivative. A library without the operator is of an older package, and left out as a whole."""
+    if not hasattr(torch.ops.stylegan_ops, name):
+        _library.leave_out(f"it is of another version of the package: it lacks the operator {name}")
     if not _library.LIBRARIES["cpu"].loaded:
         return
     torch.library.register_fake(f"stylegan_ops::{name}", fake)

@@ -154,15 +154,20 @@ def downsample2d(x, f, down=2, padding=0, flip_filter=False, gain=1, *, impl=Non
 def check_arguments(op, x, f, up, down, padding, gain):
     """Checks and completes the arguments: pairs `(x, y)`, four paddings `(left, right, top, bottom)`."""
     check_image(op, "x", x, ndim=4)
-    if f is not None:
-        check_image(op, "f", f)
-        if f.ndim not in (1, 2) or f.numel() == 0:
-            raise ValueError(f"{op}: f must have shape [K] or [K_h, K_w] with at least 1 tap (got shape {tuple(f.shape)})")
-        if f.requires_grad:
-            raise ValueError(f"{op}: f must not require a gradient (got requires_grad=True)")
-        check_device(op, "f", f, x)
-        f = f if f.dtype in (torch.float32, torch.float64) else f.float()  # a network's own, cast with it
+    f = check_filter(op, "f", f, x)
     return f, pair(op, "up", up), pair(op, "down", down), four_paddings(op, padding), check_real(op, "gain", gain)
+
+
+def check_filter(op: str, name: str, f: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor | None:
+    if f is None:
+        return None
+    check_image(op, name, f)
+    if f.ndim not in (1, 2) or f.numel() == 0:
+        raise ValueError(f"{op}: {name} must have shape [K] or [K_h, K_w] with at least 1 tap (got shape {tuple(f.shape)})")
+    if f.requires_grad:
+        raise ValueError(f"{op}: {name} must not require a gradient (got requires_grad=True)")
+    check_device(op, name, f, x)
+    return f if f.dtype in (torch.float32, torch.float64) else f.float()  # a network's own, cast with it
 
 
 def pair(op: str, name: str, value: int | Sequence[int]) -> tuple[int, int]:
@@ -209,10 +214,13 @@ def down_padding(padding, f, down):
 
 def output_size(op, x, f, up, down, padding) -> tuple[int, int]:
     """Height and width of the result; an error where it would have no pixel."""
-    kx, ky = filter_size(f)
-    height, width = padded_size(op, x, up, padding)
+    return filtered_size(op, "f", f, "padded image", padded_size(op, x, up, padding), down)
+
+
+def filtered_size(op, name, f, image, size, down) -> tuple[int, int]:
+    (kx, ky), (height, width) = filter_size(f), size
     if height < ky or width < kx:
-        raise ValueError(f"{op}: f must fit into the padded image of {height} x {width} pixels (got {ky} x {kx} taps)")
+        raise ValueError(f"{op}: {name} must fit into the {image} of {height} x {width} pixels (got {ky} x {kx} taps)")
     return (height - ky) // down[1] + 1, (width - kx) // down[0] + 1
 
 

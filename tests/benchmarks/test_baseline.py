@@ -6,7 +6,18 @@ import itertools
 import pytest
 import torch
 
-from stylegan_ops import adain, bias_act, conv_epilogue, downsample2d, filter2d, modulated_conv2d, pixel_norm, setup_filter, upsample2d
+from stylegan_ops import (
+    adain,
+    bias_act,
+    conv_epilogue,
+    downsample2d,
+    filter2d,
+    filtered_lrelu,
+    modulated_conv2d,
+    pixel_norm,
+    setup_filter,
+    upsample2d,
+)
 from stylegan_ops.benchmark import baseline, training
 from stylegan_ops.benchmark.cases import LAYOUTS, Options
 from stylegan_ops.models.stylegan2 import Discriminator, Generator
@@ -35,6 +46,8 @@ def test_ops_agree(layout):
     shift, strengths = torch.randn(2, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
     close(baseline.adain(x, scale, shift, noise, strengths, b), adain(x, scale, shift, noise, strengths, b, "lrelu"))
     close(baseline.pixel_norm(x), pixel_norm(x))
+    g = setup_filter([1, 2, 4, 6, 8, 9, 9, 8, 6, 4, 2, 1])
+    close(baseline.filtered_lrelu(x, b, g), filtered_lrelu(x, g, g, b, 2, 2, 11))
     close(baseline.upsample(x, f), upsample2d(x, f))
     close(baseline.fir(x, f, padding=1, stride=2), downsample2d(x, f))
     close(baseline.fir(x, f, padding=2)[:, :, :-1, :-1], filter2d(x, f))

@@ -16,6 +16,7 @@
 #include "ops/adain.h"
 #include "ops/bias_act.h"
 #include "ops/conv_epilogue.h"
+#include "ops/filtered_lrelu.h"
 #include "ops/modulated_conv2d.h"
 #include "ops/pixel_norm.h"
 #include "ops/upfirdn2d.h"
@@ -272,13 +273,18 @@ PYBIND11_MODULE(cuda_on_host, m) {
 
   using U = Upfirdn2dParams;
   Struct<U>(m, "Upfirdn2dParams")
-      .pointers("x out", &U::x, &U::out)
-      .values("filter images pixel x_axis y_axis conv epilogue dtype", &U::filter, &U::images, &U::pixel, &U::x_axis,
-              &U::y_axis, &U::conv, &U::epilogue, &U::dtype);
+      .pointers("x out bias", &U::x, &U::out, &U::bias)
+      .values("filter images pixel x_axis y_axis conv epilogue channels dtype", &U::filter, &U::images, &U::pixel,
+              &U::x_axis, &U::y_axis, &U::conv, &U::epilogue, &U::channels, &U::dtype);
   m.attr("ConvBlurParams") = m.attr("Upfirdn2dParams");
   bind_launcher(m, "upfirdn2d", cuda::launch_upfirdn2d);
   bind_launcher(m, "conv_blur", cuda::launch_conv_blur);
   m.def("has_conv_blur", [](int dtype) { return cuda::has_conv_blur(static_cast<DType>(dtype)); });
+
+  using K = FilteredLreluParams;
+  Struct<K>(m, "FilteredLreluParams")
+      .values("values tangents results activation", &K::values, &K::tangents, &K::results, &K::activation);
+  bind_launcher(m, "filtered_lrelu", cuda::launch_filtered_lrelu);
 
   using W = FusedConvWeightParams;
   Struct<W>(m, "FusedConvWeightParams")

@@ -39,6 +39,7 @@ KERNELS = (
     "conv_blur",
     "conv_epilogue",
     "adain",
+    "filtered_lrelu",
     "modulated_conv2d_weight",
     "bias_act",
     "pixel_norm",
@@ -217,7 +218,8 @@ class Launch:
     def _place(self, name: str, value: torch.Tensor | At):
         t, element = (value.tensor, value.element) if isinstance(value, At) else (value, 0)
         buffer = self._buffer(name, t.numel() * t.element_size())
-        self.buffers[name] = buffer, t
+        key = name if name not in self.buffers else f"{name} {len(self.buffers)}"  # structs within the struct may share names
+        self.buffers[key] = buffer, t
         if not t.is_meta:
             np.asarray(buffer)[:] = bits(t)
         return buffer, element * t.element_size()

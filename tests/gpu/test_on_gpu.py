@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from stylegan_ops import adain, bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d, use_impl
+from stylegan_ops import (
+    adain,
+    bias_act,
+    conv_epilogue,
+    filtered_lrelu,
+    modulated_conv2d,
+    pixel_norm,
+    setup_filter,
+    upfirdn2d,
+    use_impl,
+)
 from stylegan_ops._library import LIBRARIES
 from stylegan_ops.models.stylegan2 import Generator
 
@@ -34,6 +44,7 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]
     ),
     "pixel_norm": (pixel_norm, ((4, 64, 32, 32),)),
     "upfirdn2d": (lambda x, f: upfirdn2d(x, f, up=2, padding=2), ((4, 64, 32, 32), ())),
+    "filtered_lrelu": (lambda x, b, f: filtered_lrelu(x, f, f, b, 2, 2, 3), ((4, 64, 32, 32), (64,), ())),
     "layer": (layer, ((4, 64, 32, 32), (64, 64, 3, 3), (4, 64), (32, 32), (64,))),
     "up-layer": (up_layer, ((4, 64, 16, 16), (64, 64, 3, 3), (4, 64), (32, 32), (64,), ())),
 }

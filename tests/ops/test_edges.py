@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_ops import adain, bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d
+from stylegan_ops import adain, bias_act, conv_epilogue, filtered_lrelu, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d
 
 F = setup_filter([1, 2, 1])
 
@@ -13,7 +13,8 @@ F = setup_filter([1, 2, 1])
 def test_empty_batch_has_two_derivatives(act):
     x = torch.randn(0, 3, 4, 4, requires_grad=True)
     weight, styles = torch.randn(5, 3, 3, 3, requires_grad=True), torch.randn(0, 3, requires_grad=True)
-    for y in (bias_act(x, act=act), modulated_conv2d(x, weight, styles, padding=1, act=act), conv_epilogue(x, act=act), adain(x, act=act)):
+    layer = modulated_conv2d(x, weight, styles, padding=1, act=act)
+    for y in (bias_act(x, act=act), layer, conv_epilogue(x, act=act), adain(x, act=act), filtered_lrelu(x)):
         (g,) = torch.autograd.grad(y.sum(), x, create_graph=True)
         (g.square() * x).sum().backward()  # a leaky ReLU's gradient is a constant: x keeps the graph
         assert g.shape == x.shape
@@ -65,7 +66,7 @@ def test_a_dimension_is_an_integer(op):
 @pytest.mark.parametrize("impl", ["reference", "auto"])
 def test_transposed_images_come_back_contiguous(impl):
     x = torch.randn(4, 6, 11, 9).transpose(2, 3)
-    for op in (adain, bias_act, conv_epilogue, pixel_norm, lambda x, impl: upfirdn2d(x, F, padding=1, impl=impl)):
+    for op in (adain, bias_act, conv_epilogue, filtered_lrelu, pixel_norm, lambda x, impl: upfirdn2d(x, F, padding=1, impl=impl)):
         assert op(x, impl=impl).is_contiguous()
 
 

@@ -10,7 +10,7 @@ import torch
 from support import assert_rejects, leaf
 
 import stylegan_ops
-from stylegan_ops import adain, bias_act, conv_epilogue, explain, modulated_conv2d, pixel_norm, upfirdn2d, use_impl
+from stylegan_ops import adain, bias_act, conv_epilogue, explain, filtered_lrelu, modulated_conv2d, pixel_norm, upfirdn2d, use_impl
 from stylegan_ops._library import LIBRARIES
 from stylegan_ops.ops import NAMES, cpu_variant
 
@@ -19,6 +19,7 @@ CALLS = {
     "adain": lambda x, **impl: adain(x, **impl),
     "bias_act": lambda x, **impl: bias_act(x, **impl),
     "conv_epilogue": lambda x, **impl: conv_epilogue(x, **impl),
+    "filtered_lrelu": lambda x, **impl: filtered_lrelu(x, **impl),
     "modulated_conv2d": lambda x, **impl: modulated_conv2d(x, torch.ones(3, 2, 3, 3, dtype=x.dtype, device=x.device), None, **impl),
     "pixel_norm": lambda x, **impl: pixel_norm(x, **impl),
     "upfirdn2d": lambda x, **impl: upfirdn2d(x, None, **impl),

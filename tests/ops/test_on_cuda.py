@@ -19,13 +19,24 @@ from support import (
     randn,
 )
 
-from stylegan_ops import adain, bias_act, conv_epilogue, modulated_conv2d, pixel_norm, setup_filter, upfirdn2d, use_impl
+from stylegan_ops import (
+    adain,
+    bias_act,
+    conv_epilogue,
+    filtered_lrelu,
+    modulated_conv2d,
+    pixel_norm,
+    setup_filter,
+    upfirdn2d,
+    use_impl,
+)
 from stylegan_ops.ops.bias_act import ACTIVATIONS
 
 pytestmark = pytest.mark.cuda
 BLUR = setup_filter([1, 3, 3, 1])
 TF32 = 2.0**-10  # the distance of the numbers around 1
 LOPSIDED = setup_filter([[1, 2, 0], [3, 4, 5], [0, 1, 7], [2, 2, 2]])
+LOW_PASS = setup_filter([1, 2, 4, 6, 8, 9, 9, 8, 6, 4, 2, 1])
 SEPARABLE = setup_filter([1.0, 2, 3, 4, 5, 4, 3, 2, 2], separable=True)
 
 
@@ -57,6 +68,10 @@ def fixed_noise(x, scale, shift, bias, **kwargs):
     return adain(x, scale, shift, noise, 0.7, bias, **kwargs)
 
 
+def filtered(x, b, **kwargs):
+    return filtered_lrelu(x, b=b, **kwargs)
+
+
 def layer(x, weight, styles, noise, bias, **kwargs):
     return modulated_conv2d(x, weight, styles, noise, bias=bias, **kwargs)
 
@@ -81,6 +96,16 @@ CASES = {
     "upfirdn2d any": Case(upfirdn2d, ((1, 3, 7, 5),), {"f": LOPSIDED, "up": [3, 2], "down": [2, 1], "padding": [-1, 4, 3, -2]}),
     "upfirdn2d flip": Case(upfirdn2d, ((1, 8, 6, 6),), {"f": LOPSIDED, "padding": 2, "flip_filter": True}),
     "upfirdn2d separable": Case(upfirdn2d, ((1, 4, 11, 12),), {"f": SEPARABLE, "up": 2, "down": 2, "padding": 4}),
+    "filtered_lrelu": Case(filtered, ((2, 3, 9, 8), (3,)), {"fu": LOW_PASS, "fd": LOW_PASS, "up": 2, "down": 2, "padding": 11}, terms=200),
+    "filtered_lrelu any": Case(
+        filtered,
+        ((1, 6, 7, 10), (6,)),
+        {"fu": LOPSIDED, "fd": SEPARABLE, "up": 3, "down": 2, "padding": [-1, 4, 9, 2], "clamp": 0.7, "flip_filter": True},
+        terms=300,
+    ),
+    "filtered_lrelu tiles": Case(
+        filtered, ((1, 9, 37, 70), (9,)), {"fu": BLUR, "fd": LOPSIDED, "up": 2, "down": 2, "padding": 3}, terms=200
+    ),
     "modulated_conv2d": Case(layer, ((2, 5, 6, 7), (6, 5, 3, 3), (2, 5), (2, 1, 6, 7), (6,)), {"padding": 1, **SMOOTH}, terms=200),
     "modulated_conv2d up": Case(
         layer,
@@ -106,7 +131,7 @@ CASES = {
 }
 FUSED = ", fused"  # on the library's own convolution in place of cuDNN's
 NAMES = [*CASES, *(name + FUSED for name in CASES if name.startswith("modulated_conv2d"))]
-SECOND = ("bias_act tanh", "bias_act clamp", "conv_epilogue", "adain", "adain in registers", "pixel_norm", "upfirdn2d up")
+SECOND = ("bias_act tanh", "bias_act clamp", "conv_epilogue", "adain", "adain in registers", "pixel_norm", "upfirdn2d up", "filtered_lrelu")
 SECOND += ("modulated_conv2d", "modulated_conv2d up", "modulated_conv2d down")
 
 
@@ -201,7 +226,9 @@ def test_autocast(dtype):
     assert all(g.dtype == torch.float32 for g in torch.autograd.grad(y.sum(), leaves))
 
 
-@pytest.mark.parametrize("name", ["bias_act lrelu", "conv_epilogue", "adain", "pixel_norm", "upfirdn2d up", "modulated_conv2d up"])
+@pytest.mark.parametrize(
+    "name", ["bias_act lrelu", "conv_epilogue", "adain", "pixel_norm", "upfirdn2d up", "filtered_lrelu", "modulated_conv2d up"]
+)
 def test_compiles(name):
     case = CASES[name]
     inputs = [t.cuda() for t in make(case, torch.float32, torch.channels_last)]

@@ -7,7 +7,7 @@ from math import sqrt
 
 import torch
 
-from .._filtered_lrelu import filtered_lrelu as _filtered_lrelu
+from ... import ops
 from ._impl import implementation
 
 
@@ -25,7 +25,7 @@ def filtered_lrelu(
     flip_filter: bool = False,
     impl: str = "cuda",
 ) -> torch.Tensor:
-    """Bias, upsampling with fu, leaky ReLU times gain with clamp, filter fd and downsampling.
+    """Bias, upsampling with fu, leaky ReLU times gain with clamp, filter fd and downsampling: `stylegan_ops.filtered_lrelu`.
 
     Args:
         x: images `[N, C, H, W]`. fu, fd: filters `[K]` or `[K_h, K_w]`, None for the identity. b: bias `[C]`.
@@ -37,4 +37,5 @@ def filtered_lrelu(
     at the clamp and for NaN as in `bias_act`.
     Source: Karras et al. 2021, "Alias-Free Generative Adversarial Networks" (arXiv:2106.12423), section 3.2.
     """
-    return _filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter, implementation("filtered_lrelu", impl))
+    choice = implementation("filtered_lrelu", impl)
+    return ops.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter, impl=choice)
