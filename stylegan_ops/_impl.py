@@ -73,7 +73,7 @@ def is_native(op: str, impl: str | None, x: torch.Tensor) -> bool:
         return True
     if name == "native":
         raise RuntimeError(f"{op}: impl='native' has no kernel for {x.dtype} on {x.device.type}: {reason}")
-    if reason not in _warned and not torch.compiler.is_compiling():
+    if reason not in _warned and not x.is_meta and not torch.compiler.is_compiling():  # meta tensors have nothing to be slow about
         _warned.add(reason)
         warnings.warn(f"{op} runs on the PyTorch reference: {reason}", RuntimeWarning, stacklevel=_callers_level())
     return False

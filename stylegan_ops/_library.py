@@ -88,6 +88,13 @@ def _load_all() -> dict[str, Library]:
 LIBRARIES: dict[str, Library] = _load_all()
 
 
+def leave_out(reason: str) -> None:
+    """Goes on without the libraries that were loaded: they are not this package's."""
+    for name, library in LIBRARIES.items():
+        if library.loaded:
+            LIBRARIES[name] = Library(library.path, False, reason, install_command())
+
+
 def compiled(device_type: str) -> Library:
     """The library for the tensors of a device, loaded or not."""
     missing = Library(None, False, f"stylegan_ops has no kernels for {device_type} tensors", "move the tensors to the CPU or a CUDA device")

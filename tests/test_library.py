@@ -14,6 +14,7 @@ import torch
 import stylegan_ops
 from stylegan_ops import _library
 from stylegan_ops.ops import cpu_variant
+from stylegan_ops.ops._registry import register
 
 PACKAGE = Path(stylegan_ops.__file__).parent
 ROOT = PACKAGE.parent
@@ -107,6 +108,18 @@ def test_the_facts_of_the_build_explain_a_missing_library(tmp_path, monkeypatch,
 
 def test_the_environment_switches_the_libraries_off():
     falls_back(report(ROOT, STYLEGAN_OPS_NATIVE="0"), "STYLEGAN_OPS_NATIVE=0 is set")
+
+
+@BUILT
+def test_a_library_that_lacks_an_operator_is_left_out(monkeypatch):
+    """One built from an older version of the package, and not built again."""
+    monkeypatch.setattr(_library, "LIBRARIES", dict(_library.LIBRARIES))
+    register("operator_of_tomorrow", fake=None, backward=None)
+    cpu = stylegan_ops.build_info()["libraries"]["cpu"]
+    assert not cpu["loaded"] and cpu["remedy"] == _library.install_command()
+    assert cpu["reason"] == "it is of another version of the package: it lacks the operator operator_of_tomorrow"
+    with pytest.raises(RuntimeError, match="lacks the operator operator_of_tomorrow"):
+        stylegan_ops.pixel_norm(torch.ones(1, 4), impl="native")
 
 
 def test_a_device_without_kernels_is_named():

@@ -43,7 +43,7 @@ def command(
     require("train", "PIL")
     import torch
 
-    from stylegan_ops.figures import RANGES, captioned, layer_range, layers_in_use, mix
+    from stylegan_ops.figures import RANGES, captioned, layer_range, mix
     from stylegan_ops.training.grids import save_png
 
     with reported():
@@ -51,7 +51,7 @@ def command(
         matrices = []
         for name in (part.strip() for part in layers.split(",")):
             matrix = mix(G, rows, columns, name, truncation, class_index)
-            first, behind = layer_range(name, layers_in_use(G, matrix.shape[-1]))
+            first, behind = layer_range(name, G.synthesis.num_ws_in_use)
             numbers = f"layers {first}-{behind - 1}" if behind - first > 1 else f"layer {first}"
             matrices.append(
                 captioned(matrix, [f"{name} ({numbers}) from the top row" if name in RANGES else f"{numbers} from the top row"])

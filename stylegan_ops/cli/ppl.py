@@ -34,11 +34,17 @@ def command(
     """
     require("train", "tqdm")
     from stylegan_ops.metrics import LPIPS, load_vgg16, perceptual_path_length
+    from stylegan_ops.metrics.vgg16 import MIN_SIZE
 
     with reported():
         weights = load_vgg16(vgg16)
         checkpoint = newest(checkpoint)
         G = open_generator(checkpoint)
+        side, least = getattr(G.synthesis, "resolution", G.img_resolution), MIN_SIZE * (2 if crop else 1)
+        if side < least:
+            raise ValueError(
+                f"ppl: CHECKPOINT must draw at least {least} pixels a side{' with --crop' if crop else ''}, for VGG16 ({side})"
+            )
         distance = LPIPS(weights).to(next(G.parameters()).device)
         settings = {"space": space, "sampling": sampling, "samples": samples, "crop": crop, "seed": seed}
         found = perceptual_path_length(G, distance, **settings, progress=True)

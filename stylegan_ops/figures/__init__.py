@@ -3,7 +3,7 @@
 from .contributions import contribution_images, contribution_stds, contributions, contributions_of_run, contributions_plot
 from .droplets import droplet_maps, droplets, droplets_plot
 from .images import captioned, draw_images, seeded_latents, sheet
-from .mix import RANGES, layer_range, layers_in_use, mix
+from .mix import RANGES, layer_range, mix
 from .truncation import mean_w, truncation
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "droplets",
     "droplets_plot",
     "layer_range",
-    "layers_in_use",
     "mean_w",
     "mix",
     "seeded_latents",

@@ -15,11 +15,6 @@ from .truncation import mean_w
 RANGES = ("coarse", "middle", "fine")
 
 
-def layers_in_use(G: nn.Module, resolution: int) -> int:
-    """How many codes count for images of `resolution` pixels: two a resolution, from 4 pixels on. A growing network holds more."""
-    return min(G.num_ws, 2 * (resolution.bit_length() - 2))
-
-
 def layer_range(name: str, num_layers: int) -> tuple[int, int]:
     """Turn the name of a range of layers into their numbers.
 
@@ -89,7 +84,7 @@ def mix(
         truncate(G.mapping(*seeded_latents(G, seeds, class_index)), w_avg, truncation_psi) for seeds in (row_seeds, column_seeds)
     )
     rows, columns = draw_images(G, row_ws), draw_images(G, column_ws)
-    first, behind = layer_range(layers, layers_in_use(G, rows.shape[-1]))
+    first, behind = layer_range(layers, G.synthesis.num_ws_in_use)
     mixed = row_ws[:, None].repeat(1, len(column_seeds), 1, 1)
     mixed[:, :, first:behind] = column_ws[:, first:behind]
     matrix = rows.new_full((len(rows) + 1, len(columns) + 1, *rows.shape[1:]), 255)

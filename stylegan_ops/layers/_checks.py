@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from ..ops._checks import check_image, check_int, check_positive_int, check_real
+from ..ops._checks import check_image, check_int, check_positive_int, check_real, no_autocast
 
-__all__ = ["check_choice", "check_clamp", "check_image", "check_int", "check_labels", "check_positive_int", "check_real", "check_shape"]
+__all__ = [
+    "check_choice",
+    "check_clamp",
+    "check_image",
+    "check_int",
+    "check_labels",
+    "check_positive_int",
+    "check_real",
+    "check_shape",
+    "no_autocast",
+]
 
 
 def check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..ops import bias_act, modulated_conv2d
 from ..ops.bias_act import ACTIVATIONS
-from ._checks import check_choice, check_clamp
+from ._checks import check_choice, check_clamp, no_autocast
 from .resampling import Resampling
 
 
@@ -66,7 +66,7 @@ class EqualizedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [N, in_features] of any floating dtype -> [N, out_features] in the dtype of the parameters."""
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device):
             # x is smaller than the weight as a rule: scale it instead.
             y = F.linear(x.to(self.weight.dtype) * self.weight_gain, self.weight)
             b = None if self.bias is None else self.bias * self.bias_gain

@@ -47,6 +47,8 @@ def network_styles(
     if stamp is None or not stamp.fits(parameters):
         _prepared[network] = Stamp(parameters), (made := {})
     x = parameters[0]
+    if x.is_meta:
+        return None
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64 else x.dtype
     if dtype not in made:
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(x.device.type, enabled=False):

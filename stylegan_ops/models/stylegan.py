@@ -97,6 +97,11 @@ class SynthesisNetwork(GrowingSynthesis):
                 self.add_module(f"torgb{r}", EqualizedConv2d(feature_maps, img_channels, 1))
             in_channels = feature_maps
 
+    @property
+    def num_ws_in_use(self) -> int:
+        """The codes that the present resolution reads: those of the resolutions reached."""
+        return 2 * self.blocks.index(self.resolution) + 2
+
     def forward(self, ws: torch.Tensor, *, noise_mode: str = "random") -> torch.Tensor:
         """Synthesise a batch.
 

@@ -76,7 +76,7 @@ class SynthesisNetwork(nn.Module):
             self.add_module(f"b{r}", block)
             in_channels = out_channels
         # One w per convolution; a block's toRGB shares its w with the next block's first convolution, so the last one adds one.
-        self.num_ws = 2 * len(self.resolutions)
+        self.num_ws = self.num_ws_in_use = 2 * len(self.resolutions)
 
     def forward(self, ws: torch.Tensor, *, noise_mode: str = "random") -> torch.Tensor:
         """Synthesise a batch.

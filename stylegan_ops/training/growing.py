@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
+
+from stylegan_ops.layers.growth import double, halve
 
 LARGE_GPU_BATCH_SIZES = {4: 256, 8: 256, 16: 128, 32: 128, 64: 48, 128: 22, 256: 10, 512: 4}
 
@@ -223,8 +224,7 @@ def fade_reals(images: torch.Tensor, alpha: float) -> torch.Tensor:
         raise ValueError(f"fade_reals: alpha must be between 0 and 1 ({alpha})")
     if alpha == 1:
         return images
-    coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="nearest")
-    return torch.lerp(coarse, images, alpha)
+    return torch.lerp(double(halve(images)), images, alpha)
 
 
 def _is_resolution(value: int) -> bool:

@@ -58,6 +58,7 @@ class PathLengthRegularizer(nn.Module):
         images: torch.Tensor,
         ws: torch.Tensor,
         noise: torch.Tensor,
+        layers: int | None = None,
         *,
         grad_scale: float = 1.0,
         average: Callable[[torch.Tensor], object] | None = None,
@@ -68,6 +69,7 @@ class PathLengthRegularizer(nn.Module):
             images: g(ws), [N, C, H, W], computed with a graph back to `ws`.
             ws: [N, num_ws, w_dim], part of the graph.
             noise: standard normal, shape of `images`; divided by sqrt(H W) here.
+            layers: how many of the codes the images were made of, the first ones; None for all. A network that grows reads not all yet.
             grad_scale: as in `r1_penalty`.
             average: averages a tensor in place over the processes of a distributed run; None for a single one.
 
@@ -79,7 +81,7 @@ class PathLengthRegularizer(nn.Module):
         (gradients,) = torch.autograd.grad(projection, ws, create_graph=True)
         gradients = widen(gradients) / grad_scale
         # vector_norm, not sqrt(sum): its derivative at a zero gradient is 0 instead of NaN.
-        lengths = torch.linalg.vector_norm(gradients, dim=(1, 2)) / math.sqrt(ws.shape[1])
+        lengths = torch.linalg.vector_norm(gradients, dim=(1, 2)) / math.sqrt(layers or ws.shape[1])
         batch_mean = lengths.detach().mean()
         if average is not None:
             average(batch_mean)

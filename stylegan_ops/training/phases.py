@@ -123,7 +123,8 @@ class TrainingStep:
                 ws.requires_grad_(True)
             fakes = state.G.synthesis(ws, noise_mode=config.noise_mode)
         noise = normal_images(fakes.shape[1:], indices, config.seed, state.step, "path noise").to(state.device)
-        penalty = state.path_length(fakes, ws, noise, grad_scale=state.scaler.get_scale(), average=self.processes.average_)
+        layers = state.G.synthesis.num_ws_in_use
+        penalty = state.path_length(fakes, ws, noise, layers, grad_scale=state.scaler.get_scale(), average=self.processes.average_)
         self._update(state.g_optimizer, state.G.parameters(), penalty * (config.path_weight * config.path_interval))
         self.stats |= {"path/penalty": penalty.detach(), "path/mean": state.path_length.mean.clone()}
 
@@ -194,8 +195,7 @@ class TrainingStep:
         config, G, device = self.state.config, self.state.G, self.state.device
         random, batch_size, indices = self._generator(phase), self.state.stage.batch_size, self._indices()
         z = torch.randn(2, batch_size, config.z_dim, generator=random)
-        in_use = min(G.num_ws, 2 * (self.state.stage.resolution.bit_length() - 2))  # a growing network holds more codes than it reads
-        crossovers = draw_crossovers(batch_size, in_use, config.style_mixing, random)
+        crossovers = draw_crossovers(batch_size, G.synthesis.num_ws_in_use, config.style_mixing, random)
         if config.style_mixing == 0:
             return G.mapping(z[0, indices].to(device), c, **mapping_kwargs)
         both = z[:, indices].flatten(0, 1).to(device)

@@ -97,7 +97,7 @@ def test_ppl(run, weights, weights_path, tmp_path, monkeypatch, options, setting
 def test_images_that_are_too_small(run, weights_path, tmp_path):
     result = invoke("ppl", run, "--samples", 2, "--crop", "--vgg16", weights_path)
     assert result.exit_code == 1
-    assert "VGG16: images must be [N, 1 or 3, H, W] of at least 16x16 pixels (got shape (4, 3, 8, 8))" in plain(result)
+    assert "ppl: CHECKPOINT must draw at least 32 pixels a side with --crop, for VGG16 (16)" in plain(result)
 
 
 @pytest.mark.parametrize("command", ["kid", "ppl"])

@@ -162,14 +162,14 @@ BOMBS = {
 
 @contextlib.contextmanager
 def soon_and_small():
-    started = time.monotonic()
+    started = time.process_time()
     tracemalloc.start()
     try:
         yield
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize("bomb", BOMBS)

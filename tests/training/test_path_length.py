@@ -59,6 +59,15 @@ def test_expected_length_is_the_jacobians_norm():
     assert regularizer.mean.item() == pytest.approx(expected, rel=0.03)
 
 
+def test_codes_that_the_images_were_not_made_of_do_not_count():
+    torch.manual_seed(0)
+    weights, ws, noise = torch.randn(2, 5, 12), torch.randn(3, 6, 5, requires_grad=True), torch.randn(3, 1, 3, 4)
+    images = torch.einsum("nlw,lwp->np", ws[:, :2], weights).reshape(noise.shape)
+    cut = ws[:, :2].detach().requires_grad_()
+    of_cut = torch.einsum("nlw,lwp->np", cut, weights).reshape(noise.shape)
+    torch.testing.assert_close(PathLengthRegularizer()(images, ws, noise, 2), PathLengthRegularizer()(of_cut, cut, noise))
+
+
 def test_zero_gradient_gives_finite_derivatives():
     _, ws, noise = draw()
     jacobian = torch.zeros(NUM_WS, W_DIM, 2 * SIDE * SIDE, requires_grad=True)
