@@ -16,7 +16,7 @@ from stylegan_ops.models import progan, stylegan, stylegan2
 from stylegan_ops.ops import setup_filter
 
 from .arguments import progan_generator, stylegan2_discriminator, stylegan2_generator, stylegan_generator
-from .layout import FLIP, Step, Table, count, flat, is_state_dict, numbers, plus, resolutions, to_ours, to_theirs
+from .layout import FLIP, Step, Table, count, flat, is_state_dict, numbers, plus, resolutions, to_ours, to_theirs, without_lod
 from .report import Report
 from .stored import Stored
 from .stylegan_names import Part, stylegan_table
@@ -49,7 +49,7 @@ def read(tree: Any, report: Report) -> dict[str, Weights]:
     found = {}
     for name, tensors in _state_dicts(tree).items():
         if kind := _kind(tensors):
-            found[name] = readers[kind](_without_lod(tensors, report), report)
+            found[name] = readers[kind](without_lod(tensors, report, "lod", "synthesis.lod"), report)
         else:
             report.add("ignored", f"{name}, which is neither a generator nor StyleGAN2's discriminator")
     return found
@@ -162,16 +162,6 @@ def _kind(tensors: dict[str, Stored]) -> str | None:
         if name in tensors:
             return kind
     return "progan" if {"layer0.weight", "output0.weight"} <= set(tensors) else None
-
-
-def _without_lod(tensors: dict[str, Stored], report: Report) -> dict[str, Stored]:
-    """Without the level of detail, which must be that of the full size."""
-    for name in ("lod", "synthesis.lod"):
-        if name in tensors:
-            if tensors[name].numel() != 1 or float(tensors[name].read()) != 0:
-                raise Fault(f"{name} in it must be 0, the full size")
-            report.add("checked", name)
-    return {name: x for name, x in tensors.items() if name not in ("lod", "synthesis.lod")}
 
 
 def _lod(name: str, network: nn.Module) -> torch.Tensor:

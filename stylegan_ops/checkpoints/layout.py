@@ -165,6 +165,16 @@ def part(names: Mapping[str, Stored], prefix: str) -> dict[str, Stored]:
     return {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
 
 
+def without_lod(tensors: Mapping[str, Stored], report: Report, *names: str) -> dict[str, Stored]:
+    """Without the level of detail under these names, which must be that of the full size."""
+    for name in names:
+        if name in tensors:
+            if tensors[name].numel() != 1 or float(tensors[name].read()) != 0:
+                raise Fault(f"{name} in it must be 0, the full size")
+            report.add("checked", name)
+    return {name: x for name, x in tensors.items() if name not in names}
+
+
 def is_state_dict(tree: object) -> bool:
     """Whether it is a dict of tensors alone, at least one."""
     return isinstance(tree, dict) and bool(tree) and all(isinstance(name, str) and isinstance(x, Stored) for name, x in tree.items())

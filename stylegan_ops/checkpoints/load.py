@@ -14,13 +14,13 @@ from stylegan_ops._pickle_machine import Fault
 from stylegan_ops.training.checkpoint import CheckpointError
 from stylegan_ops.training.files import atomic_write
 
-from . import basicsr, genforce, huangzh13, mmagic, native, nvlabs_pt, refused, rosinality, seed, style_based
+from . import basicsr, genforce, huangzh13, mmagic, native, nvlabs_pt, nvlabs_tf, refused, rosinality, seed, style_based
 from .files import read_tree
 from .report import Report
 from .weights import Weights
 
 # In the order in which they are asked whether a file is theirs.
-LAYOUTS = (native, nvlabs_pt, rosinality, genforce, seed, huangzh13, style_based, mmagic, basicsr, refused)
+LAYOUTS = (native, nvlabs_pt, nvlabs_tf, rosinality, genforce, seed, huangzh13, style_based, mmagic, basicsr, refused)
 WRITERS: dict[str, Callable[[dict[str, nn.Module], BinaryIO, Report], None]] = {
     "nvlabs-pt": nvlabs_pt.write,
     "rosinality": rosinality.write,

@@ -8,13 +8,12 @@ from stylegan_ops._pickle_machine import Fault
 
 from .layout import is_state_dict
 from .report import Report
-from .safe_pickle import Record
 
 NAME = "refused"
 
 
 def matches(tree: Any) -> bool:
-    """lucidrains' files, and NVlabs' TensorFlow pickles."""
+    """lucidrains' files."""
     return _reason(tree) is not None
 
 
@@ -31,7 +30,4 @@ def _reason(tree: Any) -> str | None:
     state = tree.get("GAN") if isinstance(tree, dict) else None
     if is_state_dict(state) and "G.initial_block" in state:
         return "it is lucidrains' stylegan2_pytorch, whose layers are others than the paper's: no model here computes what it does"
-    networks = tree if isinstance(tree, (list, tuple)) else [tree]
-    if networks and all(isinstance(x, Record) and x.path == "dnnlib.tflib.network.Network" for x in networks):
-        return "it is a TensorFlow pickle of NVlabs, the names of whose variables are not known here"
     return None

@@ -162,35 +162,6 @@ def nvlabs_pickle(networks, kwargs=None, module_src="", protocol=4):
         return pickle.dumps(tree, protocol=protocol)
 
 
-class Network:
-    """Pickles as a network of the TensorFlow code bases does."""
-
-    def __init__(self, name, variables, source):
-        self.state = {"version": 4, "name": name, "build_module_src": source, "variables": variables}
-
-    def __getstate__(self):
-        return self.state
-
-    def __setstate__(self, state):
-        exec(state["build_module_src"], {})
-
-
-Network.__module__ = "dnnlib.tflib.network"
-
-
-def tensorflow_pickle(source, arrays):
-    """(G, D, Gs) as a network-snapshot.pkl of TensorFlow."""
-    module = types.ModuleType("dnnlib.tflib.network")
-    module.Network = Network
-    with nvlabs_modules():
-        sys.modules |= {"dnnlib.tflib": types.ModuleType("dnnlib.tflib"), module.__name__: module}
-        data = pickle.dumps(tuple(Network(name, arrays, source) for name in ("G", "D", "Gs")), protocol=3)
-        assert b"dnnlib.tflib.network" in data
-        for name in ("dnnlib.tflib", module.__name__):
-            del sys.modules[name]
-    return data
-
-
 # rosinality's StyleGAN2 -----------------------------------------------------------------------------------------------------------------
 
 

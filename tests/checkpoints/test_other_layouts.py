@@ -5,6 +5,7 @@ import math
 import layouts
 import numpy as np
 import pytest
+import tensorflow_layouts
 import torch
 from layouts import LAYERS, W_DIM
 from stylegan2_definition import close, rosinality_logits, rosinality_pictures, same
@@ -113,16 +114,73 @@ def test_genforce_there_and_back(tmp_path):
 
 
 @torch.no_grad()
+def test_stylegan2_of_tensorflow(tmp_path):
+    (generator, theirs), (discriminator, judge) = tensorflow_layouts.stylegan2(), tensorflow_layouts.discriminator()
+    mark = tmp_path / "mark"
+    data = tensorflow_layouts.pickled([("G", theirs), ("D", judge), ("Gs", theirs)], f"open({str(mark)!r}, 'w')")
+    (tmp_path / "a.pkl").write_bytes(data)
+    networks, report = load_any(tmp_path / "a.pkl")
+    assert list(networks) == ["G_ema", "G", "D"] and report.layout == "nvlabs-tf" and not mark.exists()
+    assert len(report.changes["flipped"]) == 2 * 2 and torch.equal(networks["G"].mapping.w_avg, torch.from_numpy(theirs["dlatent_avg"]))
+    z = torch.randn(4, W_DIM)
+    pictures = rosinality_pictures(double(generator), z.double())
+    for name in ("G_ema", "G"):
+        close(networks[name](z, noise_mode="const"), pictures)
+    close(networks["D"](pictures.float()), rosinality_logits(double(discriminator), pictures))
+
+    (tmp_path / "g.pkl").write_bytes(tensorflow_layouts.pickled([("Gs", theirs)]))
+    assert list(load_any(tmp_path / "g.pkl")[0]) == ["G"]
+    labels = {"LabelEmbed/weight": np.ones((4, W_DIM), "f4"), "LabelEmbed/bias": np.zeros(W_DIM, "f4")}
+    conditional = theirs | labels | {"Dense0/weight": np.concatenate([theirs["Dense0/weight"]] * 2)}
+    (tmp_path / "c.pkl").write_bytes(tensorflow_layouts.pickled([("G", conditional), ("D", judge | labels), ("Gs", conditional)]))
+    networks, report = load_any(tmp_path / "c.pkl")
+    assert list(networks) == ["G_ema", "G"] and networks["G"].c_dim == 4
+    assert report.changes["ignored"] == ["D, which is neither a generator nor StyleGAN2's discriminator without labels"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"LabelConcat/weight": np.ones((4, W_DIM), "f4")}, "its labels are joined to the latents"),
+        ({"lod": np.float32(1)}, "lod in it must be 0, the full size"),
+        ({"8x8/Conv1/weight": np.ones((3, 3, 8), "f4")}, "8x8/Conv1/weight in it"),
+        ({"8x8/Extra": np.ones(1, "f4")}, "no other names than the layout's .*8x8/Extra"),
+        ({"Dense0/weight": "text"}, "a variable in it is no array"),
+    ],
+)
+def test_tensorflow_pickles_that_are_refused(tmp_path, change, words):
+    _, theirs = tensorflow_layouts.stylegan2()
+    (tmp_path / "a.pkl").write_bytes(tensorflow_layouts.pickled([("Gs", theirs | change)]))
+    with pytest.raises(CheckpointError, match=words):
+        load_any(tmp_path / "a.pkl")
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("resolution", [16, 128])
 def test_stylegan_of_the_published_file_and_of_huangzh13_and_genforce(tmp_path, resolution):
     base = 64 if resolution == 16 else 256
     state, torgbs = layouts.seed_generator(resolution, base), layouts.other_torgbs(resolution, base)
-    files = {"seed": state, "huangzh13": layouts.huangzh13_generator(state, torgbs), "genforce": layouts.genforce_stylegan(state, torgbs)}
+    tensorflow = [(name, tensorflow_layouts.stylegan(state, torgbs)) for name in ("G", "D", "Gs")]
+    tensorflow[1] = ("D", {"4x4/Dense1/weight": np.ones((2, 1), "f4"), "lod": np.float32(0)})
+    files = {
+        "nvlabs-tf": tensorflow,
+        "seed": state,
+        "huangzh13": layouts.huangzh13_generator(state, torgbs),
+        "genforce": layouts.genforce_stylegan(state, torgbs),
+    }
     z = torch.randn(2, W_DIM)
     for layout, tree in files.items():
-        networks, report = load(tmp_path / layout, tree)
+        if layout == "nvlabs-tf":
+            (tmp_path / layout).write_bytes(tensorflow_layouts.pickled(tree))
+            networks, report = load_any(tmp_path / layout)
+            assert list(networks) == ["G_ema", "G"] and report.changes["ignored"][0].startswith("D, which is neither a generator")
+            assert len(report.changes.get("flipped", [])) == 2 * (resolution == 128)
+            networks.pop("G")
+        else:
+            networks, report = load(tmp_path / layout, tree)
+            assert len(report.changes.get("flipped", [])) == (resolution == 128)
         (G,) = networks.values()
-        assert report.layout == layout and len(report.changes.get("flipped", [])) == (resolution == 128)
+        assert report.layout == layout
         D = Definition(double(state), noise_of(G), transposed_from=128)
         ws = D.mapping(z.double())[:, None].expand(-1, G.num_ws, -1)
         close(G(z, noise_mode="const"), D.images(ws, resolution))
@@ -293,12 +351,5 @@ def test_layouts_that_are_refused_with_a_reason(tmp_path):
         load(tmp_path / "a", {"GAN": {"G.initial_block": torch.ones(1)}, "version": "1.9.0"})
     with pytest.raises(CheckpointError, match="a discriminator, of which this layout is known by its generators alone"):
         load(tmp_path / "a", {"final_block.conv.weight": torch.ones(1)})
-    data = layouts.tensorflow_pickle(
-        f"open({str(tmp_path / 'mark')!r}, 'w')", [("lod", np.float32(0)), ("weight", np.ones((3, 3, 2, 2), "f4"))]
-    )
-    (tmp_path / "a").write_bytes(data)
-    with pytest.raises(CheckpointError, match="a TensorFlow pickle of NVlabs, the names of whose variables are not known here"):
-        load_any(tmp_path / "a")
-    assert not (tmp_path / "mark").exists()
     with pytest.raises(CheckpointError, match="none of those known, a, b"):
         load(tmp_path / "a", {"a": 1, "b": torch.ones(1)})
