@@ -68,6 +68,17 @@ struct FinePlan {
   int source_size, half_size, fine_size, tap_size;
 };
 
+// n / by without a division, for n and by below 2^16.
+struct Divider {
+  unsigned by, magic;
+
+  __device__ __forceinline__ explicit Divider(int by) : by(by), magic(0xffffffffu / static_cast<unsigned>(by) + 1) {}
+  __device__ __forceinline__ int operator()(int n) const {
+    return by == 1 ? n : static_cast<int>((uint64_t{static_cast<unsigned>(n)} * magic) >> 32);
+  }
+  __device__ __forceinline__ int rest(int n) const { return n - (*this)(n) * static_cast<int>(by); }
+};
+
 // sum[r] += the taps over the values from in[r] on.
 template <typename A>
 __device__ __forceinline__ void add_run(const A* tap, int tap_step, const A* in, int in_step, int count,
@@ -94,16 +105,22 @@ struct FineBlock {
   struct Start {
     int64_t low;
     int phase;
+    Divider by_up;
 
-    __device__ __forceinline__ Start(const RisingAxis& axis, int64_t fine) {
+    __device__ __forceinline__ Start(const RisingAxis& axis, int64_t fine) : by_up(axis.up) {
       const int64_t at = fine - axis.pad;
       low = at >= 0 ? at / axis.up : -((axis.up - 1 - at) / axis.up);
       phase = static_cast<int>(at - low * axis.up);
     }
     __device__ __forceinline__ void find(const RisingAxis& axis, int i, int& input, int& tap, int& count) const {
-      input = (phase + i + axis.up - 1) / axis.up;
+      input = by_up(phase + i + axis.up - 1);
       tap = input * axis.up - (phase + i);
-      count = tap < axis.taps ? (axis.taps - tap + axis.up - 1) / axis.up : 0;
+      count = tap < axis.taps ? by_up(axis.taps - tap + axis.up - 1) : 0;
+    }
+    // The first fine pixel of a run, whose others follow at steps of up: runs of one phase after the other.
+    __device__ __forceinline__ int first(const RisingAxis& axis, int group) const {
+      const int run = by_up(group);
+      return group - run * axis.up + run * kRun * axis.up;
     }
   };
 
@@ -125,7 +142,8 @@ struct FineBlock {
   // Calls f(line, group) for all of both, neighbouring threads with neighbouring lines.
   template <typename F>
   __device__ __forceinline__ static void share(int lines, int groups, F&& f) {
-    for (int i = threadIdx.x; i < lines * groups; i += kFineThreads) f(i % lines, i / lines);
+    const Divider by_lines(lines);
+    for (int i = threadIdx.x; i < lines * groups; i += kFineThreads) f(by_lines.rest(i), by_lines(i));
   }
 
   __device__ __forceinline__ void read_taps(const FineFilter& filter) {
@@ -156,7 +174,7 @@ struct FineBlock {
     const int up_x = from.x_axis.up, up_y = from.y_axis.up, width = p.x_axis.tile_fine * D;
     const auto along_x = [&](int y, int channel, int group, auto&& add, auto&& put) {
       int input, tap, count;
-      const int x = group % up_x + group / up_x * kRun * up_x;  // of a run's first fine pixel; the next is up_x further
+      const int x = start_x.first(from.x_axis, group);
       start_x.find(from.x_axis, x, input, tap, count);
       A sum[kRun] = {};
       add(source + input * D + channel, tap, count, sum);
@@ -190,7 +208,7 @@ struct FineBlock {
     __syncthreads();
     share(width, from.y_axis.groups, [&](int e, int group) {
       int input, tap, count;
-      const int y = group % up_y + group / up_y * kRun * up_y;
+      const int y = start_y.first(from.y_axis, group);
       start_y.find(from.y_axis, y, input, tap, count);
       A sum[kRun] = {};
       add_run(taps + tap, up_y, half + input * p.fine_pitch + e, p.fine_pitch, count, sum);
@@ -202,8 +220,9 @@ struct FineBlock {
 
   // A run of results along one axis, from the first fine pixel under it on.
   __device__ __forceinline__ static void fall(const A* tap, int n, const A* in, int step, int down, A (&sum)[kRun]) {
+    const Divider by_down(down);
     for (int d = 0; d < down && d < n; ++d)
-      add_run(tap + d, down, in + d * step, down * step, (n - d + down - 1) / down, sum);
+      add_run(tap + d, down, in + d * step, down * step, by_down(n - d + down - 1), sum);
   }
 
   __device__ __forceinline__ void put(int row, int e, A sum) const {
