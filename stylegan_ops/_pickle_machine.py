@@ -223,7 +223,7 @@ class PickledArray:
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, PickledDType) or type(content) is not bytes or type(fortran) is not bool:
             raise Fault("the state of an array in it is wrong")
-        if type(shape) is not tuple or len(shape) > _MAX_DIMS or not all(type(n) is int and n >= 0 for n in shape):
+        if type(shape) is not tuple or len(shape) > _MAX_DIMS or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
             raise Fault("the shape of an array in it is wrong")
         kind = dtype.numpy()
         if math.prod(shape) * kind.itemsize != len(content):

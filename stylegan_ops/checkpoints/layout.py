@@ -78,6 +78,7 @@ def to_ours(
     """
     constants = constants or {}
     check_names(tensors, [*table, *constants])
+    check_apart(tensors)
     for name, value in constants.items():
         found = tensors[name].read()
         if found.shape[-value.ndim :] != value.shape or not torch.allclose(found.to(value), value.expand_as(found), rtol=1e-5, atol=1e-7):
@@ -128,6 +129,15 @@ def check_names(given: Iterable[str], expected: Iterable[str]) -> None:
         raise Fault(f"it must have all names of the layout (lacks {len(missing)}: {some(missing)})")
     if others := given - expected:
         raise Fault(f"it must have no other names than the layout's (has {len(others)}: {some(others)})")
+
+
+def check_apart(tensors: Mapping[str, Stored]) -> None:
+    """Fault where tensors lie over each other: each would be read on its own, and take far more memory than the file."""
+    taken: dict[int, int] = {}
+    for name, x in tensors.items():
+        taken[id(x.source)] = taken.get(id(x.source), 0) + x.nbytes
+        if x.source is not None and taken[id(x.source)] > x.source_bytes:
+            raise Fault(f"tensors in it lie over each other ({name[:100]})")
 
 
 def some(names: Iterable[str]) -> str:

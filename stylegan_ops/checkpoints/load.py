@@ -16,7 +16,7 @@ from stylegan_ops.training.files import atomic_write
 
 from . import basicsr, genforce, huangzh13, mmagic, native, nvlabs_pt, nvlabs_tf, refused, rosinality, seed, style_based
 from .files import read_tree
-from .report import Report
+from .report import Report, printable
 from .weights import Weights
 
 # In the order in which they are asked whether a file is theirs.
@@ -74,12 +74,12 @@ def load_any(
             networks = {name: weights.build(name, report).to(device) for name, weights in found.items()}
     except Fault as fault:
         raise CheckpointError(
-            f"checkpoint: {str(path)!r} must be an undamaged checkpoint of a known layout ({fault}); {_NOT_RUN}"
+            f"checkpoint: {str(path)!r} must be an undamaged checkpoint of a known layout ({printable(str(fault))}); {_NOT_RUN}"
         ) from None
     except MemoryError:
         raise CheckpointError(f"checkpoint: {str(path)!r} must fit into memory; {_NOT_RUN}") from None
     except Exception as error:  # a damaged file fails in as many ways as it has bytes
-        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        reason = printable(f"{type(error).__name__}: {str(error)[:200]}")
         raise CheckpointError(f"checkpoint: {str(path)!r} must be an undamaged checkpoint ({reason}); {_NOT_RUN}") from error
     return networks, report
 

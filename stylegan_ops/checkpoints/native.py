@@ -15,7 +15,7 @@ from torch import nn
 from stylegan_ops._pickle_machine import Fault
 from stylegan_ops.layers import Growing
 from stylegan_ops.training.checkpoint import FORMAT as TRAINING
-from stylegan_ops.training.checkpoint import check_state
+from stylegan_ops.training.checkpoint import check_state, told
 from stylegan_ops.training.networks import FAMILIES
 
 from .layout import is_state_dict, part, to_ours
@@ -104,7 +104,7 @@ def describe(networks: dict[str, nn.Module]) -> dict[str, dict[str, Any]]:
 
 def _networks(tree: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     if tree.get("version") != VERSION or not isinstance(tree.get("networks"), dict):
-        raise Fault(f"it must have version {VERSION} of the format ({tree.get('version')!r})")
+        raise Fault(f"it must have version {VERSION} of the format ({told(tree.get('version'))})")
     networks = tree["networks"]
     if not networks or not set(networks) <= set(_NETWORKS) or not all(isinstance(value, dict) for value in networks.values()):
         raise Fault(f"it must hold networks of the names {', '.join(_NETWORKS)}")

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from torch import nn
 
 from stylegan_ops._pickle_machine import Fault
+from stylegan_ops.training.checkpoint import told
 
 from .arguments import stylegan2_discriminator, stylegan2_generator
 from .layout import is_state_dict, to_ours
@@ -30,6 +31,7 @@ NAME = "nvlabs-pt"
 _PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 _NETWORKS = ("G_ema", "G", "D")
 _MAX_DEPTH = 16
+_STANDARD = {"activation": "lrelu", "lr_multiplier": 0.01}
 
 
 def matches(tree: Any) -> bool:
@@ -40,8 +42,11 @@ def matches(tree: Any) -> bool:
 def read(tree: Any, report: Report) -> dict[str, Weights]:
     """The networks, G_ema first."""
     found = {}
-    for name, (tensors, kwargs) in _networks(tree).items():
-        found[name] = _weights(name, tensors, kwargs, report)
+    networks = _networks(tree)
+    generators = [kwargs for name, (_, kwargs) in networks.items() if name != "D"]
+    is_ada = any(isinstance(kwargs.get("synthesis_kwargs"), dict) for kwargs in generators)
+    for name, (tensors, kwargs) in networks.items():
+        found[name] = _weights(name, tensors, kwargs, is_ada, report)
     if isinstance(tree, dict):
         for name in sorted(map(str, set(tree) - set(found) - {"init_kwargs"})):
             report.add("ignored", name)
@@ -120,13 +125,14 @@ def _items(value: Any) -> Any:
     return value.items() if isinstance(value, dict) else ()
 
 
-def _weights(name: str, tensors: dict[str, Stored], kwargs: dict[str, Any], report: Report) -> Weights:
+def _weights(name: str, tensors: dict[str, Stored], kwargs: dict[str, Any], is_ada: bool, report: Report) -> Weights:
     if any(key.startswith("synthesis.input.") for key in tensors):
         raise Fault("it is an alias-free network of StyleGAN3, which no model here can be")
     state = to_ours({key: (key,) for key in tensors}, tensors, report)
     nested = kwargs.get("synthesis_kwargs" if "mapping.w_avg" in tensors else "block_kwargs")
     options = {**kwargs, **(nested if isinstance(nested, dict) else {})}
-    clamp = options.get("conv_clamp", None if isinstance(nested, dict) else 256)
+    _check_standard(name, kwargs)
+    clamp = options.get("conv_clamp", None if is_ada else 256)
     if "conv_clamp" not in options:
         report.notes.append(f"{name}: conv_clamp is not in the file; taken as {clamp}")
     if "mapping.w_avg" in tensors:
@@ -135,6 +141,15 @@ def _weights(name: str, tensors: dict[str, Stored], kwargs: dict[str, Any], repo
     group = epilogue.get("mbstd_group_size", 4) if isinstance(epilogue, dict) else 4
     init_kwargs = {**stylegan2_discriminator(state), "conv_clamp": clamp, "mbstd_group_size": group}
     return Weights("stylegan2", "Discriminator", init_kwargs, state)
+
+
+def _check_standard(name: str, kwargs: dict[str, Any]) -> None:
+    """Options that change what the layers compute, which no tensor shows."""
+    for options in (kwargs, *(value for value in kwargs.values() if isinstance(value, dict))):
+        for key, standard in _STANDARD.items():
+            value = options.get(key, standard)
+            if type(value) is not type(standard) or value != standard:
+                raise Fault(f"its {name} has another {key} than {standard} ({told(value)}), which no model here has")
 
 
 def _their_kwargs(ours: dict[str, Any], is_generator: bool) -> dict[str, Any]:

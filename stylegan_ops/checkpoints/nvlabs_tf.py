@@ -25,7 +25,7 @@ from .weights import Weights
 
 NAME = "nvlabs-tf"
 _NETWORK = "dnnlib.tflib.network.Network"
-_MAX_DEPTH = 4
+_MAX_NETWORKS = 16  # with its components
 
 _CONVOLUTION = Step("transposed", lambda x: x.permute(3, 2, 0, 1), lambda x: x.permute(2, 3, 1, 0))
 _DENSE = Step("transposed", lambda x: x.permute(1, 0), lambda x: x.permute(1, 0))
@@ -40,7 +40,7 @@ def read(tree: Any, report: Report) -> dict[str, Weights]:
     """The networks, G_ema first."""
     found = {}
     for name, record in _records(tree).items():
-        tensors = without_lod(_variables(record, 0), report, "lod")
+        tensors = without_lod(_variables(record, set()), report, "lod")
         if "4x4/Conv/mod_weight" in tensors:
             found[name] = _stylegan2(tensors, report)
         elif "4x4/Conv/StyleMod/weight" in tensors:
@@ -49,7 +49,9 @@ def read(tree: Any, report: Report) -> dict[str, Weights]:
             found["D"] = _discriminator(tensors, report)
         else:
             report.add("ignored", f"{name}, which is neither a generator nor StyleGAN2's discriminator without labels")
-    if not found:
+    if found:
+        report.notes.append("filters, activations and the mapping's learning rate are no variables: taken to be the standard ones")
+    else:
         raise Fault("it holds no generator of StyleGAN or StyleGAN2, and no discriminator of StyleGAN2 without labels")
     return found
 
@@ -149,12 +151,15 @@ def _records(tree: Any) -> dict[str, Record]:
     return {"G": networks[0]} if len(networks) == 1 else {}
 
 
-def _variables(record: Record, depth: int) -> dict[str, Stored]:
+def _variables(record: Record, seen: set[int]) -> dict[str, Stored]:
     """Those of a network and of its components."""
     state = record.state if isinstance(record.state, dict) else {}
     variables, components = state.get("variables"), state.get("components", {})
-    if not isinstance(variables, (list, tuple)) or not isinstance(components, dict) or depth > _MAX_DEPTH:
+    if not isinstance(variables, (list, tuple)) or not isinstance(components, dict):
         raise Fault("a network in it has no list of variables")
+    if id(record) in seen or len(seen) > _MAX_NETWORKS:
+        raise Fault("a network in it is in several places, or there are too many")
+    seen.add(id(record))
     found: dict[str, Stored] = {}
     for entry in variables:
         name, value = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, None)
@@ -165,7 +170,7 @@ def _variables(record: Record, depth: int) -> dict[str, Stored]:
     for part in components.values():
         if not isinstance(part, Record):
             raise Fault("a component of a network in it is none")
-        inner = _variables(part, depth + 1)
+        inner = _variables(part, seen)
         if both := found.keys() & inner.keys():
             raise Fault(f"several networks in it have the variable {min(both)}")
         found |= inner

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 _SHOWN = 3
 
 
+def printable(text: str) -> str:
+    """A file's own names for a terminal: no control characters and lone surrogates, and not without end."""
+    return "".join(c if c.isprintable() else "?" for c in text[:1000])
+
+
 @dataclass
 class Report:
     """The record of one conversion, which `str` lays out in lines.
@@ -29,7 +34,7 @@ class Report:
 
     def add(self, change: str, what: str) -> None:
         """Note one tensor under a change."""
-        self.changes.setdefault(change, []).append(what)
+        self.changes.setdefault(change, []).append(printable(what))
 
     def lines(self) -> Iterator[str]:
         """One line for each kind of change, with the first few names."""

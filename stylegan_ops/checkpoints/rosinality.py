@@ -67,7 +67,8 @@ def write(networks: dict[str, nn.Module], file: BinaryIO, report: Report) -> Non
             tree["d"] = to_theirs(discriminator_table(steps), state, report, discriminator_filters(steps))
             continue
         w_avg = state.pop("mapping.w_avg").clone()
-        tree.setdefault("latent_avg", w_avg)  # that of G_ema, which comes first
+        if tree.setdefault("latent_avg", w_avg) is not w_avg:  # that of G_ema, which comes first
+            report.add("ignored", f"{name}.mapping.w_avg")
         tree[their_names[name]] = to_theirs(generator_table(steps, kwargs["num_layers"]), state, report, generator_filters(steps))
     torch.save(tree, file)
 

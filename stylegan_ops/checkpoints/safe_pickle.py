@@ -134,7 +134,7 @@ class SafePickle(Machine):
         return PickledArray()
 
     def _dtype(self, path: str, arguments: tuple) -> PickledDType:
-        if arguments[0] not in _KINDS:
+        if type(arguments[0]) is not str or arguments[0] not in _KINDS:  # the hash of nested tuples can take for ever
             raise Fault("it holds an array of something else than numbers")
         return PickledDType(arguments[0])
 

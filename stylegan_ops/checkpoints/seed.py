@@ -11,7 +11,7 @@ from stylegan_ops._pickle_machine import Fault
 
 from .arguments import stylegan_generator
 from .karras2019 import from_karras2019, to_karras2019
-from .layout import is_state_dict
+from .layout import check_apart, is_state_dict
 from .report import Report
 from .weights import Weights
 
@@ -25,6 +25,7 @@ def matches(tree: Any) -> bool:
 
 def read(tree: Any, report: Report) -> dict[str, Weights]:
     """The generator, an averaged one."""
+    check_apart(tree)
     try:
         state = from_karras2019({name: x.read() for name, x in tree.items()})
     except ValueError as error:
@@ -50,6 +51,8 @@ def write(networks: dict[str, nn.Module], file: BinaryIO, report: Report) -> Non
         raise Fault(f"{name} must have z_dim equal to w_dim for this layout ({kwargs['z_dim']} and {kwargs['w_dim']})")
     if network.synthesis.resolution != network.img_resolution or network.synthesis.is_fading:
         raise Fault(f"{name} must be at its full size for this layout")
+    if kwargs["norm_eps"] != 1e-8:
+        report.inexact.append(f"{name}: instance norms have eps 1e-8 there and {kwargs['norm_eps']:g} here")
     state = network.state_dict()
     try:
         found = to_karras2019(state)

@@ -52,12 +52,14 @@ def read_zip(file: BinaryIO) -> Any:
     if f"{folder}byteorder" in members and content(f"{folder}byteorder") != b"little":
         raise Fault("its numbers are big-endian")
 
+    known: dict[str, Storage] = {}
+
     def storage(key: Any) -> Storage:
         dtype, name, numel = _described(key)
         name = f"{folder}data/{name}"
         if name not in members or members[name].file_size != numel * dtype.itemsize:
             raise Fault(f"{name} in it must have {numel * dtype.itemsize} bytes")
-        return Storage(dtype, numel, lambda: _numbers(content(name), dtype))
+        return _one(known, name, Storage(dtype, numel, lambda: _numbers(content(name), dtype)))
 
     return SafePickle(content(pickles[0]), persistent=storage).run()
 
@@ -87,13 +89,14 @@ def read_legacy(data: bytes, nested: bool = False) -> Any:
         raise Fault("its numbers are big-endian")
     claimed: dict[str, tuple[torch.dtype, int]] = {}
     where: dict[str, int] = {}
+    known: dict[str, Storage] = {}
 
     def storage(key: Any) -> Storage:
         dtype, name, numel = _described(key)
         if claimed.setdefault(name, (dtype, numel)) != (dtype, numel) or numel * dtype.itemsize > len(data):
             raise Fault(f"storage {name} in it cannot have {numel} elements of {dtype}")
         size = numel * dtype.itemsize
-        return Storage(dtype, numel, lambda: _numbers(data[where[name] : where[name] + size], dtype))
+        return _one(known, name, Storage(dtype, numel, lambda: _numbers(data[where[name] : where[name] + size], dtype)))
 
     machine = SafePickle(data, position, persistent=storage, nested=nested)
     tree = machine.run()
@@ -110,13 +113,20 @@ def read_legacy(data: bytes, nested: bool = False) -> Any:
     return tree
 
 
+def _one(known: dict[str, Storage], name: str, storage: Storage) -> Storage:
+    """The storage of this name that there is already, which all its tensors then share."""
+    if known.setdefault(name, storage).dtype != storage.dtype:
+        raise Fault(f"storage {name} in it has two dtypes")
+    return known[name]
+
+
 def _described(key: Any) -> tuple[torch.dtype, str, int]:
     """dtype, name and number of elements of ("storage", class, name, device, number, ...)."""
     if type(key) is not tuple or len(key) < 5 or key[0] != "storage":
         raise Fault("a storage in it is not described as torch.save does")
     _, kind, name, _, numel = key[:5]
     kind = kind.path.rpartition(".")[2] if isinstance(kind, Symbol) else None
-    if kind not in DTYPES or type(name) is not str or type(numel) is not int or numel < 0 or key[5:] not in ((), (None,)):
+    if kind not in DTYPES or type(name) is not str or type(numel) is not int or not 0 <= numel < 2**63 or key[5:] not in ((), (None,)):
         raise Fault("a storage in it is not described as torch.save does")
     return DTYPES[kind], name, numel
 

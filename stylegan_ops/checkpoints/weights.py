@@ -17,6 +17,13 @@ from .report import Report
 
 _SEED = 0
 _MAX_TAPS = 32
+_MAX_DRAWN = 2**24  # elements of noise that a file lacks, beside four times what it has
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) < 2**63
+    return value is None or type(value) in (bool, float) or (type(value) is str and len(value) < 100)
 
 
 @dataclass
@@ -43,6 +50,7 @@ class Weights:
         Raises:
             Fault: a name is missing or too many, or a shape does not fit.
         """
+        self._check_description(name)
         try:
             cls = {"Generator": FAMILIES[self.family].Generator, "Discriminator": FAMILIES[self.family].Discriminator}[self.kind]
             self._check_arguments()
@@ -63,17 +71,29 @@ class Weights:
             grow(network, self.stage["resolution"], self.stage["alpha"])
         return network.eval().requires_grad_(False)
 
+    def _check_description(self, name: str) -> None:
+        """Only plain values, of which every one can be hashed, compared and printed."""
+        options = [*self.init_kwargs.values(), *(self.stage or {}).values()]
+        lists = [value for value in options if type(value) in (list, tuple)]
+        options = [value for value in options if type(value) not in (list, tuple)]
+        options += [item for value in lists for item in value[: _MAX_TAPS + 1]]
+        if type(self.family) is not str or type(self.kind) is not str or not all(map(_is_plain, options)):
+            raise Fault(f"its {name} is described by something else than names, numbers and lists of numbers")
+
     def _check_arguments(self) -> None:
         """What an argument of a few bytes could make of itself without allocating: layers without end, and filters squared."""
         if not isinstance(self.init_kwargs.get("num_layers", 1), int) or self.init_kwargs.get("num_layers", 1) > len(self.state):
             raise ValueError(f"num_layers must be no more than there are tensors, {len(self.state)}")
-        if any(isinstance(value, (list, str)) and len(value) > _MAX_TAPS for value in self.init_kwargs.values()):
+        if any(isinstance(value, (list, tuple, str)) and len(value) > _MAX_TAPS for value in self.init_kwargs.values()):
             raise ValueError(f"filters must have at most {_MAX_TAPS} taps")
 
     def _check(self, name: str, expected: dict[str, torch.Tensor]) -> None:
         optional = {key for key in expected if key.endswith(("noise_const", "resample_filter")) or key == "mapping.w_avg"}
         if missing := set(expected) - set(self.state) - optional:
             raise Fault(f"its {name} must have all tensors (lacks {len(missing)}: {some(missing)})")
+        drawn = sum(expected[key].numel() for key in optional - set(self.state))
+        if drawn > _MAX_DRAWN + 4 * sum(x.numel() for x in self.state.values()):
+            raise Fault(f"its {name} must have its noise, which has far more elements than all else ({drawn})")
         if others := set(self.state) - set(expected):
             raise Fault(f"its {name} must have no other tensors than the model's (has {len(others)}: {some(others)})")
         for key, x in self.state.items():

@@ -105,10 +105,11 @@ def filtered_lrelu_reference(x, fu, fd, b, up, down, padding, gain, slope, clamp
 
 def _composed(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter) -> torch.Tensor:
     one = torch.ones([1, 1], dtype=torch.float32, device=x.device)
-    z = x if b is None else native("bias_act")(x, b, 1, LINEAR, 0.0, 1.0, NO_CLAMP)
+    z = x.to(accumulate_dtype(x.dtype))
+    z = z if b is None else native("bias_act")(z, b, 1, LINEAR, 0.0, 1.0, NO_CLAMP)
     z = native("upfirdn2d")(z, one if fu is None else fu, (up, up), (1, 1), padding, flip_filter, float(up**2))
     z = native("bias_act")(z, None, 1, LRELU, slope, gain, clamp)
-    return native("upfirdn2d")(z, one if fd is None else fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
+    return native("upfirdn2d")(z, one if fd is None else fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0).to(x.dtype)
 
 
 # 3. Fakes

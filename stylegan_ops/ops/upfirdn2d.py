@@ -265,7 +265,9 @@ def upfirdn2d_reference(x, f, up, down, padding, flip_filter, gain) -> torch.Ten
     dtype = accumulate_dtype(x.dtype)
     y = x.to(dtype)
     y = F.pad(y.reshape(n, c, h, 1, w, 1), [0, up[0] - 1, 0, 0, 0, up[1] - 1]).reshape(n, c, h * up[1], w * up[0])
-    y = F.pad(y, list(padding))
+    y = F.pad(y, [max(p, 0) for p in padding])  # before anything is cropped: a side may crop more than the image has
+    left, right, top, bottom = (max(-p, 0) for p in padding)
+    y = y[..., top : y.shape[2] - bottom, left : y.shape[3] - right]
     f = torch.ones([1, 1], dtype=dtype, device=x.device) if f is None else f.to(dtype)
     kernel = f.outer(f) if f.ndim == 1 else f
     if not flip_filter:

@@ -113,12 +113,17 @@ def load_checkpoint(path: str | os.PathLike[str], device: str | torch.device = "
     return state
 
 
+def told(value: Any) -> str:
+    """A number or text of a file for an error's words; of anything else, whose text may be endless, the type."""
+    return repr(value)[:100] if type(value) in (int, float, str, bool, type(None)) else type(value).__name__
+
+
 def check_state(state: Any) -> str | None:
     """What a checkpoint's content must be and is not, as the end of a sentence; None where it is right."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         return "must have been written by `stylegan-ops train`"
     if state.get("version") != VERSION:
-        return f"must have version {VERSION} ({state.get('version')!r})"
+        return f"must have version {VERSION} ({told(state.get('version'))})"
     if missing := KEYS - state.keys():
         return f"must hold {', '.join(sorted(missing))}"
     return None

@@ -33,6 +33,9 @@ def pickled(networks, source=""):
     module.Network = Network
 
     def network(name, variables):
+        if isinstance(variables, Network):
+            return variables
+
         def part(*starts):
             return [(key, x) for key, x in variables.items() if key.startswith(starts)]
 

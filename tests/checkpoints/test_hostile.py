@@ -12,10 +12,12 @@ from collections import OrderedDict
 import layouts
 import numpy as np
 import pytest
+import tensorflow_layouts
 import torch
 
 from stylegan_ops.checkpoints import load_any
 from stylegan_ops.checkpoints.safe_pickle import SafePickle, plain
+from stylegan_ops.models.stylegan2 import Generator
 from stylegan_ops.training import CheckpointError
 
 
@@ -265,3 +267,80 @@ def test_reads_what_pickle_reads(protocol):
         np.testing.assert_array_equal(plain(found["arrays"][name]).read().numpy(), array)
     for name, tensor in tree["tensors"].items():
         assert torch.equal(found["tensors"][name].read(), tensor)
+
+
+# Values that take for ever to hash or to print: a tuple of itself twice, again and again; and one so deep that its hash ends the process.
+LAUGH, DEEP = b")" + b"q\x00h\x00\x86" * 60, b"N" + b"\x85" * 200_000
+
+
+def text(value):
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+FAMILY, KIND = text("stylegan2"), text("Generator")
+
+
+def native(family=FAMILY, kind=KIND, options=b"}", version=b"K\x01", stage=b"N"):
+    """One of our own files of networks, any part of it in a pickle's instructions."""
+    storage = io.BytesIO()
+    torch.save(torch.zeros(1).storage(), storage, _use_new_zipfile_serialization=False)
+    content = b"B" + struct.pack("<I", len(storage.getvalue())) + storage.getvalue()
+    tensor = TENSOR + b"(ctorch.storage\n_load_from_bytes\n" + content + b"\x85RK\0K\1\x85K\1\x85\x89NtR"
+    fields = {"family": family, "kind": kind, "init_kwargs": options, "stage": stage, "state": b"}" + text("a") + tensor + b"s"}
+    network = b"}(" + b"".join(text(name) + value for name, value in fields.items()) + b"u"
+    networks = text("networks") + b"}(" + text("G") + network + b"u"
+    return b"\x80\x03}(" + text("format") + text("stylegan_ops networks") + text("version") + version + networks + b"u."
+
+
+@pytest.mark.parametrize("value", [LAUGH, DEEP], ids=["laugh", "deep"])
+def test_only_plain_values_are_hashed_and_printed(tmp_path, value):
+    path, plain_only = tmp_path / "a.pkl", "described by something else than names, numbers and lists of numbers"
+    refused(path, b"\x80\x02cnumpy\ndtype\n" + value + b"\x85R.", "an array of something else than numbers")
+    refused(path, native(family=value), plain_only)
+    refused(path, native(kind=value), plain_only)
+    refused(path, native(options=b"}" + text("img_resolution") + value + b"s"), plain_only)
+    refused(path, native(options=b"}" + text("resample_filter") + b"](" + value + b"es"), plain_only)
+    refused(path, native(stage=b"}" + text("resolution") + value + b"s"), plain_only)
+    refused(path, native(version=value), r"must have version 1 of the format \(tuple\)")
+
+
+def test_numbers_without_end(tmp_path):
+    number = b"\x8b" + struct.pack("<I", 2**19) + b"\x01" * 2**19 + b"q\x00"
+    shape = b"(" + number + b"h\x00" * 6 + b"K\x00t"
+    array = b"\x80\x03cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85C\1btR(K\1" + shape
+    array += b"cnumpy\ndtype\n(X\2\0\0\0f4\x89\x88tR(K\3X\1\0\0\0<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89C\0tb."
+    refused(tmp_path / "a.pkl", array, "the shape of an array in it is wrong")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_that_lie_over_each_other(tmp_path, zipped):
+    """A name for a tensor takes a few bytes; each would be read on its own."""
+    x = torch.randn(1_000_000)
+    state = {f"a{i}": x if i % 2 else x[:-1] for i in range(40)}
+    described = {"family": "stylegan2", "kind": "Generator", "init_kwargs": {}, "stage": None, "state": state}
+    tree = {"format": "stylegan_ops networks", "version": 1, "networks": {"G": described}}
+    refused(tmp_path / "a.pt", saved(tree, zipped), "tensors in it lie over each other")
+
+
+def test_noise_that_a_file_need_not_have_is_bounded(tmp_path):
+    with torch.device("meta"):
+        G = Generator(8192, z_dim=4, w_dim=4, num_layers=1, channel_base=8192, channel_max=1)
+    state = {name: torch.zeros(x.shape) for name, x in G.state_dict().items() if not name.endswith("noise_const")}
+    described = {"family": "stylegan2", "kind": "Generator", "init_kwargs": G.init_kwargs, "stage": None, "state": state}
+    tree = {"format": "stylegan_ops networks", "version": 1, "networks": {"G": described}}
+    refused(tmp_path / "a.pt", saved(tree), "must have its noise, which has far more elements")
+
+
+def test_networks_of_tensorflow_inside_of_each_other(tmp_path):
+    network = tensorflow_layouts.Network("G", [], "", {})
+    for level in range(5):
+        network = tensorflow_layouts.Network("G", [], "", {f"{level}{i}": network for i in range(100)})
+    data = tensorflow_layouts.pickled([("G", network), ("D", {}), ("Gs", {})])
+    refused(tmp_path / "a.pkl", data, "a network in it is in several places")
+
+
+def test_names_of_a_file_reach_no_terminal_as_they_are(tmp_path):
+    _, theirs = tensorflow_layouts.stylegan2()
+    name = "Dense0/\x1b[31m\n\ud800"
+    message = refused(tmp_path / "a.pkl", tensorflow_layouts.pickled([("Gs", theirs | {name: np.ones(1, "f4")})]), "no other names")
+    assert message.isprintable() and "Dense0/?[31m??" in message

@@ -75,12 +75,41 @@ def test_a_single_network_and_a_network_of_stylegan3(tmp_path):
         load_any(tmp_path / "3.pkl")
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"mapping_kwargs": {"lr_multiplier": 1.0}}, r"its G_ema has another lr_multiplier than 0\.01 \(1\.0\)"),
+        ({"synthesis_kwargs": {"activation": "relu"}}, r"another activation than lrelu \('relu'\)"),
+        ({"activation": ["lrelu"]}, r"another activation than lrelu \(list\)"),
+    ],
+)
+def test_options_that_no_model_here_has_are_refused(tmp_path, kwargs, words):
+    data = layouts.nvlabs_pickle({"G_ema": layouts.nvlabs_generator()}, kwargs)
+    (tmp_path / "a.pkl").write_bytes(data)
+    with pytest.raises(CheckpointError, match=words):
+        load_any(tmp_path / "a.pkl")
+
+
+def test_a_discriminator_has_the_clamp_of_its_files_generation(tmp_path):
+    """Both generations give it block_kwargs; stylegan2-ada's generator alone has synthesis_kwargs."""
+    states = {"G_ema": layouts.nvlabs_generator(), "D": layouts.nvlabs_discriminator()}
+    for synthesis, clamp in (({}, 256), ({"synthesis_kwargs": {}}, None)):
+        with layouts.nvlabs_modules():
+            kwargs = {"G_ema": synthesis, "D": {"block_kwargs": {}}}
+            kinds = {"G_ema": "Generator", "D": "Discriminator"}
+            data = pickle.dumps({name: layouts.Persistent(kinds[name], states[name], kwargs[name]) for name in states})
+        (tmp_path / "a.pkl").write_bytes(data)
+        networks, _ = load_any(tmp_path / "a.pkl")
+        assert [network.init_kwargs["conv_clamp"] for network in networks.values()] == [clamp, clamp]
+
+
 def test_rosinality_there_and_back_is_exact(tmp_path):
     state = {"g_ema": layouts.rosinality_generator(), "latent_avg": torch.randn(W_DIM), "g": layouts.rosinality_generator()}
     state["d"] = layouts.rosinality_discriminator()
     torch.save(state, tmp_path / "a.pt")
     convert(tmp_path / "a.pt", tmp_path / "b.pkl", "nvlabs-pt")
-    convert(tmp_path / "b.pkl", tmp_path / "c.pt", "rosinality")
+    _, report = convert(tmp_path / "b.pkl", tmp_path / "c.pt", "rosinality")
+    assert report.changes["ignored"] == ["G.mapping.w_avg"]
     back = torch.load(tmp_path / "c.pt", weights_only=True)
     assert set(back) == set(state) and torch.equal(back["latent_avg"], state["latent_avg"])
     for name in ("g_ema", "g", "d"):

@@ -12,7 +12,9 @@ from stylegan2_definition import close, rosinality_logits, rosinality_pictures, 
 from stylegan_definition import Definition
 from torch.nn import functional as F
 
-from stylegan_ops.checkpoints import convert, load_any
+from stylegan_ops.checkpoints import convert, load_any, native
+from stylegan_ops.checkpoints.report import Report
+from stylegan_ops.models import stylegan
 from stylegan_ops.training import CheckpointError
 
 
@@ -203,6 +205,11 @@ def test_the_published_layout_there_and_back_and_its_estimates(tmp_path):
     convert(tmp_path / "a.pt", tmp_path / "b", "native")
     convert(tmp_path / "b", tmp_path / "c.pt", "seed")
     same(torch.load(tmp_path / "c.pt", weights_only=True), state)
+    G = stylegan.Generator(16, z_dim=W_DIM, w_dim=W_DIM, channel_base=64, channel_max=8, norm_eps=1e-5)
+    with open(tmp_path / "d", "wb") as file:
+        native.write({"G": G}, file, Report("native"))
+    with pytest.raises(CheckpointError, match="cannot be written as seed .*instance norms have eps 1e-8 there and 1e-05 here"):
+        convert(tmp_path / "d", tmp_path / "e.pt", "seed")
 
 
 def test_huangzh13_without_blur_and_with_w_avg(tmp_path):

@@ -61,6 +61,12 @@ def test_a_script_runs_as_python_runs_it(tmp_path):
     assert report["here"]["pid"] != report["child"]["pid"]
 
 
+def test_help_runs_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["-m", "--help"])
+    runpy.run_module("stylegan_ops.compat.nvlabs", run_name="__main__")
+    assert capsys.readouterr().out.startswith("usage: python -m stylegan_ops.compat.nvlabs SCRIPT")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [([], "usage: python -m stylegan_ops.compat.nvlabs SCRIPT"), (["nowhere.py"], "cannot read the script nowhere.py: No such file")],

@@ -87,6 +87,7 @@ def _cases() -> list[Case]:
         Case("only padding kept", (1, 2, 1, 1), None, (1, 1), (3, 3), (1, 0, 1, 0)),
         Case("padding wider than the filter", (1, 3, 3, 3), taps(3, 3), (2, 2), (1, 1), (9, 8, 7, 9)),
         Case("cropped to the middle", (1, 17, 9, 9), taps(2, 2), (2, 2), (1, 1), (-7, -6, -5, -8)),
+        Case("cropped beyond the image", (1, 2, 1, 2), taps(2, 2), padding=(-3, 30, 9, -1)),
         # rows longer than a tile of the kernel, 4096 elements, in few and in many channels
         Case("wide row", (1, 2, 3, 5003), binomial, padding=(2, 1, 2, 1)),
         Case("wide row up", (1, 1, 2, 5003), taps(4, 3), (2, 2), (1, 1), (2, 1, 2, 1)),

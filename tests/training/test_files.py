@@ -16,6 +16,11 @@ def test_writes_and_replaces(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="the folder must exist: '.*none'"), atomic_write(tmp_path / "none" / "file"):
+        pass
+
+
 @pytest.mark.parametrize("failing", ["write", "fsync", "replace"])
 def test_failure_leaves_the_old_file(tmp_path, monkeypatch, failing):
     path = tmp_path / "file"

@@ -14,8 +14,12 @@ from stylegan_ops.compat import nvlabs
 
 
 def main() -> None:
+    usage = "usage: python -m stylegan_ops.compat.nvlabs SCRIPT [ARGUMENTS...]"
     if len(sys.argv) < 2:
-        raise SystemExit("usage: python -m stylegan_ops.compat.nvlabs SCRIPT [ARGUMENTS...]")
+        raise SystemExit(usage)
+    if sys.argv[1] in ("-h", "--help"):
+        print(f"{usage}\n\nRuns a script of other code, unchanged, on the ops of this package.")
+        return
     sys.argv[:] = sys.argv[1:]
     script = os.path.abspath(sys.argv[0])
     try:
