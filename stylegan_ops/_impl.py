@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.autograd import forward_ad
 
 from . import _architectures, _library
 
@@ -60,6 +61,11 @@ def why_not_native(x: torch.Tensor) -> str | None:
 def is_native(op: str, impl: str | None, x: torch.Tensor) -> bool:
     """Decides whether `op` runs natively on `x`; warns once per reason when `auto` has to fall back."""
     name = _default if impl is None else impl
+    if forward_ad._current_level >= 0:  # the kernels have no forward-mode derivative: without a word, tangents would be 0
+        check_name(op, name)
+        if name == "native":
+            raise RuntimeError(f"{op}: impl='native' has no forward-mode derivative (torch.func.jvp, torch.autograd.forward_ad)")
+        return False
     if name != "reference" and x.is_cpu and x.dtype in NATIVE_DTYPES and _library.LIBRARIES["cpu"].loaded:
         check_name(op, name)
         return True

@@ -51,6 +51,24 @@ def test_the_default_is_native_where_there_is_a_kernel(op):
     assert ran_natively(op) == LIBRARIES["cpu"].loaded
 
 
+@pytest.mark.parametrize("op", NAMES)
+def test_forward_mode_runs_on_the_reference(op):
+    """The kernels have no forward-mode derivative, and without a word tangents would be 0."""
+    x, v = torch.randn(2, 2, 4, 4, dtype=torch.float64) + 3, torch.randn(2, 2, 4, 4, dtype=torch.float64)
+    _, tangent = torch.func.jvp(CALLS[op], (x,), (v,))
+    step = 1e-6
+    expected = (CALLS[op](x + step * v) - CALLS[op](x - step * v)) / (2 * step)
+    torch.testing.assert_close(tangent, expected, rtol=1e-7, atol=1e-8)
+    assert_rejects(
+        RuntimeError,
+        f"{op}: impl='native' has no forward-mode derivative (torch.func.jvp, torch.autograd.forward_ad)",
+        torch.func.jvp,
+        lambda x: CALLS[op](x, impl="native"),
+        (x,),
+        (v,),
+    )
+
+
 def test_contexts_nest_and_end_with_an_error(native):
     def current():
         return ran_natively("bias_act")
