@@ -24,27 +24,24 @@ from stylegan_ops import bias_act, filtered_lrelu, setup_filter, upfirdn2d
 FORMS = ("native", "step by step", "reference")
 
 
-def step_by_step(x, f, b):
-    z = upfirdn2d(bias_act(x, b), f, up=2, padding=11, gain=4)
-    return upfirdn2d(bias_act(z, act="lrelu", clamp=256), f, down=2)
+def step_by_step(x: torch.Tensor, fu: torch.Tensor, fd: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    z = upfirdn2d(bias_act(x, b), fu, up=2, padding=11, gain=4)
+    return upfirdn2d(bias_act(z, act="lrelu", clamp=256), fd, down=2)
 
 
 def measure(form: str, shape: list[int], dtype: str, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     f = setup_filter(torch.hann_window(14, periodic=False)[1:-1], separable=True)
-    impl = None if form == "step by step" else form
-    call = step_by_step if impl is None else functools.partial(filtered_lrelu, up=2, down=2, padding=11, clamp=256, impl=impl)
-
-    def run(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return call(x, f, b) if impl is None else call(x, f, f, b)
+    fused = functools.partial(filtered_lrelu, up=2, down=2, padding=11, clamp=256, impl=form)
+    call = step_by_step if form == "step by step" else fused
 
     def train(x: torch.Tensor, b: torch.Tensor) -> None:
-        y = run(x.requires_grad_(), b.requires_grad_())
+        y = call(x.requires_grad_(), f, f, b.requires_grad_())
         torch.autograd.grad(y, (x, b), torch.ones_like(y))
 
     def forward(x: torch.Tensor, b: torch.Tensor) -> None:
         with torch.no_grad():
-            run(x, b)
+            call(x, f, f, b)
 
     found = {}
     small = torch.randn(1, shape[1], 16, 16, dtype=getattr(torch, dtype))

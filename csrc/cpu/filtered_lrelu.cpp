@@ -50,19 +50,15 @@ class Bands {
   void fill(int64_t made) {
     const Band<A> fine{fine_.get(), low_};
     const LeakyRelu<A> a = activation_;
-    if (!tangents_) {
-      return values_.rows(image_, values_.source(image_), fine, made, high_,
-                          [&](A* z, int64_t, int64_t, int64_t pixels) {
-                            const int64_t n = pixels * p_.values.pixel;
+    const auto each = [&](auto&& function) {
+      values_.rows(image_, values_.source(image_), fine, made, high_, [&](A* z, int64_t, int64_t, int64_t pixels) {
+        const int64_t n = pixels * p_.values.pixel;
 #pragma GCC ivdep
-                            for (int64_t i = 0; i < n; ++i) z[i] = a.value(z[i]);
-                          });
-    }
-    values_.rows(image_, values_.source(image_), fine, made, high_, [&](A* z, int64_t, int64_t, int64_t pixels) {
-      const int64_t n = pixels * p_.values.pixel;
-#pragma GCC ivdep
-      for (int64_t i = 0; i < n; ++i) z[i] = a.derivative(z[i]);
-    });
+        for (int64_t i = 0; i < n; ++i) z[i] = function(z[i]);
+      });
+    };
+    if (!tangents_) return each([a](A z) { return a.value(z); });
+    each([a](A z) { return a.derivative(z); });
     for (int64_t y = made; y < high_; ++y) {
       A *slopes = fine_.get() + (y - low_) * width_, *tangents = tangent_row_->get();
       tangents_->rows(image_, tangents_->source(image_), {tangents, y}, y, y + 1, NoEpilogue());

@@ -219,8 +219,9 @@ struct FineBlock {
   }
 
   // A run of results along one axis, from the first fine pixel under it on.
-  __device__ __forceinline__ static void fall(const A* tap, int n, const A* in, int step, int down, A (&sum)[kRun]) {
-    const Divider by_down(down);
+  __device__ __forceinline__ static void fall(const A* tap, int n, const A* in, int step, const Divider& by_down,
+                                              A (&sum)[kRun]) {
+    const int down = static_cast<int>(by_down.by);
     for (int d = 0; d < down && d < n; ++d)
       add_run(tap + d, down, in + d * step, down * step, by_down(n - d + down - 1), sum);
   }
@@ -235,11 +236,12 @@ struct FineBlock {
   // Step 4.
   __device__ __forceinline__ void results() {
     const FallingAxis &x = p.x_axis, &y = p.y_axis;
+    const Divider by_down_x(x.down), by_down_y(y.down);
     if (!p.filter.one_axis) {
       share(y.tile * D, x.tile / kRun, [&](int line, int group) {
         const A* in = fine + line / D * y.down * p.fine_pitch + group * kRun * x.down * D + line % D;
         A sum[kRun] = {};
-        for (int k = 0; k < y.taps; ++k, in += p.fine_pitch) fall(taps + k * x.taps, x.taps, in, D, x.down, sum);
+        for (int k = 0; k < y.taps; ++k, in += p.fine_pitch) fall(taps + k * x.taps, x.taps, in, D, by_down_x, sum);
 #pragma unroll
         for (int r = 0; r < kRun; ++r) put(line / D, (group * kRun + r) * D + line % D, sum[r]);
       });
@@ -248,14 +250,14 @@ struct FineBlock {
     share(y.tile_fine * D, x.tile / kRun, [&](int line, int group) {
       const int row = line / D * p.fine_pitch + line % D;
       A sum[kRun] = {};
-      fall(taps, x.taps, fine + row + group * kRun * x.down * D, D, x.down, sum);
+      fall(taps, x.taps, fine + row + group * kRun * x.down * D, D, by_down_x, sum);
 #pragma unroll
       for (int r = 0; r < kRun; ++r) half[row + (group * kRun + r) * D] = sum[r];
     });
     __syncthreads();
     share(x.tile * D, y.tile / kRun, [&](int e, int group) {
       A sum[kRun] = {};
-      fall(taps, y.taps, half + group * kRun * y.down * p.fine_pitch + e, p.fine_pitch, y.down, sum);
+      fall(taps, y.taps, half + group * kRun * y.down * p.fine_pitch + e, p.fine_pitch, by_down_y, sum);
 #pragma unroll
       for (int r = 0; r < kRun; ++r) put(group * kRun + r, e, sum[r]);
     });

@@ -32,8 +32,12 @@ Tensor run(const Tensor& x, const Tensor& fu, const Tensor& fd, OptionalTensor b
   STD_TORCH_CHECK(x.dim() == 4 && given.padding.size() == 4, "filtered_lrelu: bad arguments");
   const auto& pad = given.padding;
   const double up_gain = static_cast<double>(given.up) * given.up;
-  const Filter up(fu, x, given.flip_filter, up_gain), down(fd, x, given.flip_filter, 1);
-  const Filter up_adjoint(fu, x, !given.flip_filter, up_gain), down_adjoint(fd, x, !given.flip_filter, 1);
+  const bool flips = given.flip_filter != adjoint;  // the adjoint's filters are the reversed ones, in reverse order
+  const Filter up(fu, x, given.flip_filter, up_gain);
+  const Filter last = adjoint ? Filter(fu, x, flips, up_gain) : Filter(fd, x, flips, 1);
+  std::optional<Filter> first;
+  if (v.has_value()) first = adjoint ? Filter(fd, x, flips, 1) : up;
+  const Filter& down = adjoint ? *first : last;
   const Pair rising{axis(x.size(3), given.up, 1, pad[0], pad[1], up.width),
                     axis(x.size(2), given.up, 1, pad[2], pad[3], up.height)};
   const Pair falling{axis(rising[0].out, 1, given.down, 0, 0, down.width),
@@ -50,7 +54,8 @@ Tensor run(const Tensor& x, const Tensor& fu, const Tensor& fd, OptionalTensor b
   if (result.numel() == 0) return result;
 
   FilteredLreluParams p{};
-  up.fill(p.values), (adjoint ? down_adjoint : up).fill(p.tangents), (adjoint ? up_adjoint : down).fill(p.results);
+  up.fill(p.values), last.fill(p.results);
+  if (first) first->fill(p.tangents);
   set_axes(p.values, rising);
   set_axes(p.tangents, adjoint ? reversed(falling) : rising);
   set_axes(p.results, adjoint ? reversed(rising) : falling);
