@@ -92,7 +92,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], layo
 
     Args:
         source: file to read, see `load_any`.
-        target: file to write, atomically.
+        target: file to write, atomically; another one than source.
         layout: a name of `WRITERS`.
         inexact: also convert what cannot be converted exactly.
 
@@ -101,10 +101,12 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], layo
 
     Raises:
         CheckpointError: as for `load_any`, or the layout has no place for these networks.
-        ValueError: there is no such layout.
+        ValueError: there is no such layout, or target is source.
     """
     if layout not in WRITERS:
         raise ValueError(f"convert: layout must be one of {', '.join(WRITERS)} (got {layout!r})")
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise ValueError(f"convert: target must be another file than source, {str(source)!r}")
     networks, read = load_any(source, inexact=inexact)
     written = Report(layout)
     try:

@@ -14,19 +14,19 @@ from typing import BinaryIO
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file so that a crash at any moment leaves either the old file or the new one.
 
-    1. Write to a hidden temporary file in the same folder, flush and fsync it.
+    1. Write to a hidden temporary file in the same folder, of a name that no other process takes, flush and fsync it.
     2. Rename it over `path`; fsync the folder.
 
     Args:
-        path: the file to write or replace. Its folder must exist.
+        path: the file to write or replace; a symbolic link stays, and what it names is replaced. Its folder must exist.
 
     Yields:
         The open temporary file, binary. If the body raises, the temporary file is removed and `path` is untouched.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "the folder must exist", str(path.parent))
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file

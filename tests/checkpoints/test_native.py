@@ -162,3 +162,13 @@ def test_commands_end_in_an_error(tmp_path):
         assert "neither a file of torch.save, nor a pickle, nor safetensors" in " ".join(result.output.split())
     assert not (tmp_path / "b").exists()
     assert invoke("convert", tmp_path / "a.pt", tmp_path / "b", "--format", "gif").exit_code == 2
+
+
+def test_a_file_is_not_converted_onto_itself(trained, tmp_path):
+    source, link = trained(), tmp_path / "link"
+    content = source.read_bytes()
+    link.symlink_to(source)
+    for target in (source, link):
+        result = invoke("convert", source, target, "--format", "native")
+        assert result.exit_code == 1 and "target must be another file than source" in " ".join(result.output.split())
+    assert source.read_bytes() == content and link.is_symlink()

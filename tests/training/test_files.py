@@ -16,6 +16,27 @@ def test_writes_and_replaces(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "there").mkdir()
+    link, path = tmp_path / "link", tmp_path / "there" / "file"
+    path.write_bytes(b"old")
+    link.symlink_to(path)
+    with atomic_write(link) as file:
+        file.write(b"new")
+    assert link.is_symlink() and path.read_bytes() == b"new" and os.listdir(path.parent) == ["file"]
+
+
+def test_two_processes_that_write_one_file_do_not_mix(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    with atomic_write(path) as first:
+        first.write(b"first, and long")
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        with atomic_write(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first, and long" and os.listdir(tmp_path) == ["file"]
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="the folder must exist: '.*none'"), atomic_write(tmp_path / "none" / "file"):
         pass

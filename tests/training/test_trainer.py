@@ -230,7 +230,7 @@ def test_rejects_conditional_without_labels(data_path, tmp_path):
 
 
 def test_removes_what_a_crash_left(make_trainer, tmp_path):
-    left = tmp_path / "run" / ".checkpoint-000000008.pt.tmp"
+    left = tmp_path / "run" / ".checkpoint-000000008.pt.123.tmp"
     left.parent.mkdir()
     left.write_bytes(b"half")
     make_trainer(tmp_path / "run")
