@@ -29,9 +29,9 @@ from stylegan_ops.training import latest_checkpoint, load_generator
 from stylegan_ops.training.files import atomic_write
 from stylegan_ops.training.grids import save_png, tile, to_uint8
 
-# The demo's widths and batches for all. Growing ones pass 4, 8 and 16 px in 28 kimg, in batches as small as at full size: so short a
+# Half the demo's widths, its batches for all. Growing ones pass 4, 8 and 16 px in 28 kimg, in batches as small as at full size: so short a
 # training needs steps. The ProGAN's penalty is lazy for the same reason.
-TRAIN = ("--preset", "demo", "--snapshot-minutes", "10", "--workers", "0")
+TRAIN = ("--preset", "demo", "--channel-base", "512", "--snapshot-minutes", "10", "--workers", "0")
 GROWING = ("--stabilize-kimg", "4", "--fade-kimg", "4", "--batch-per-resolution", "4:16,8:16,16:16")
 RUNS = {
     "ProGAN": ("--model", "progan", *GROWING, "--r1-interval", "4", "--glr", "0.002", "--dlr", "0.002"),
