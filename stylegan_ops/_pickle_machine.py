@@ -24,6 +24,11 @@ class Fault(Exception):
     """What is wrong with a file, without its name."""
 
 
+def is_size(value: Any) -> bool:
+    """Whether a file's value can be a length or an offset; an integer without end would take for ever to multiply and to print."""
+    return type(value) is int and 0 <= value < 2**63
+
+
 @dataclass(frozen=True)
 class Symbol:
     """What stands for a function or class that a pickle names."""
@@ -223,7 +228,7 @@ class PickledArray:
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, PickledDType) or type(content) is not bytes or type(fortran) is not bool:
             raise Fault("the state of an array in it is wrong")
-        if type(shape) is not tuple or len(shape) > _MAX_DIMS or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+        if type(shape) is not tuple or len(shape) > _MAX_DIMS or not all(map(is_size, shape)):
             raise Fault("the shape of an array in it is wrong")
         kind = dtype.numpy()
         if math.prod(shape) * kind.itemsize != len(content):

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from stylegan_ops._pickle_machine import Fault
+from stylegan_ops._pickle_machine import Fault, is_size
 
 from .native import from_safetensors
 from .safe_pickle import SafePickle
@@ -58,7 +58,7 @@ def _safetensors(file: BinaryIO) -> Any:
 
 def _stored(file: BinaryIO, name: str, about: dict[str, Any], base: int, size: int) -> Stored:
     dtype, shape, (first, behind) = _DTYPES.get(about["dtype"]), tuple(about["shape"]), about["data_offsets"]
-    if dtype is None or not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, first, behind)):
+    if dtype is None or not all(map(is_size, (*shape, first, behind))):
         raise Fault(f"{name} in it is no tensor of numbers")
     if behind - first != math.prod(shape) * dtype.itemsize or base + behind > size:
         raise Fault(f"{name} in it has shape {list(shape)}, but {behind - first} bytes")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylegan_ops._pickle_machine import Fault
+from stylegan_ops._pickle_machine import Fault, is_size
 
 _MAX_DIMS = 8
 
@@ -57,11 +57,7 @@ class Storage:
     def tensor(self, offset: Any, size: Any, stride: Any) -> Stored:
         """The tensor of this size and stride; it may not be larger than what it is made of, which an absurd size would be."""
         size, stride = tuple(size), tuple(stride)
-        if (
-            len(size) != len(stride)
-            or len(size) > _MAX_DIMS
-            or not all(type(n) is int and 0 <= n < 2**63 for n in (offset, *size, *stride))
-        ):
+        if len(size) != len(stride) or len(size) > _MAX_DIMS or not all(map(is_size, (offset, *size, *stride))):
             raise Fault("the shape of a tensor in it is wrong")
         count = math.prod(size)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))

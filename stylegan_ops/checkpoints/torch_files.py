@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from stylegan_ops._pickle_machine import Fault, Symbol
+from stylegan_ops._pickle_machine import Fault, Symbol, is_size
 
 from .safe_pickle import DTYPES, SafePickle
 from .stored import Storage
@@ -126,7 +126,7 @@ def _described(key: Any) -> tuple[torch.dtype, str, int]:
         raise Fault("a storage in it is not described as torch.save does")
     _, kind, name, _, numel = key[:5]
     kind = kind.path.rpartition(".")[2] if isinstance(kind, Symbol) else None
-    if kind not in DTYPES or type(name) is not str or type(numel) is not int or not 0 <= numel < 2**63 or key[5:] not in ((), (None,)):
+    if kind not in DTYPES or type(name) is not str or not is_size(numel) or key[5:] not in ((), (None,)):
         raise Fault("a storage in it is not described as torch.save does")
     return DTYPES[kind], name, numel
 
